@@ -1,0 +1,37 @@
+"""One readable file a model. Rooms above get a model by value: `models.find("gpt2").Model(config)`."""
+
+from importlib import import_module
+from pathlib import Path
+
+from kakehashi import Mistake
+from kakehashi.models.protocol import Family
+
+NAMES = ("bigram", "mlp", "gpt2")  # in the order of the ladder
+
+
+class UnknownModel(Mistake):
+    """No model file and no preset has this name."""
+
+
+def families() -> list[Family]:
+    """All model files, in the order of the ladder."""
+    return [find(name) for name in NAMES]
+
+
+def family(module, name: str) -> Family:
+    """A module that follows `models/protocol.py` as a Family: ours, or one loaded from a learner's file."""
+    return Family(name, module, module.Config, module.Model, module.PRESETS, module.__file__)
+
+
+def find(name: str) -> Family:
+    """The model file called `name`, or the one that has a preset of that name.
+
+    Raises UnknownModel, which lists what there is.
+    """
+    if name in NAMES:
+        return family(import_module(f"kakehashi.models.{name}"), name)
+    for each in families():
+        if name in each.presets:
+            return each
+    presets = ", ".join(preset for each in families() for preset in each.presets)
+    raise UnknownModel(f"no model is called {name!r}; models: {', '.join(NAMES)}; presets: {presets}")
