@@ -1,7 +1,6 @@
 """One readable file a model. Rooms above get a model by value: `models.find("gpt2").Model(config)`."""
 
 from importlib import import_module
-from pathlib import Path
 
 from kakehashi import Mistake
 from kakehashi.models.protocol import Family
