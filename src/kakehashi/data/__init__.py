@@ -1,0 +1,30 @@
+"""Texts to learn from: found by name or path, read, split without leaks, and cut into batches.
+
+corpus = data.corpus("names")                                  # or a text file, or a folder of text files
+split = corpus.split(seed=1337)
+tokenizer = CharTokenizer.train(corpus.documents)
+train, val = data.sources(split, tokenizer, block_size=16, unit=corpus.unit)
+train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(tokens,), targets, n_targets)
+"""
+
+from kakehashi.data.batches import Batch, Source, sources
+from kakehashi.data.corpora import Corpus, Split, corpus
+from kakehashi.data.errors import DataError
+from kakehashi.data.sets import DataSet, catalogue, find, get
+from kakehashi.data.text import detect, read_text
+
+__all__ = [
+    "Batch",
+    "Corpus",
+    "DataError",
+    "DataSet",
+    "Source",
+    "Split",
+    "catalogue",
+    "corpus",
+    "detect",
+    "find",
+    "get",
+    "read_text",
+    "sources",
+]

@@ -1,0 +1,119 @@
+"""From the texts of a split to batches of token numbers. B: items in a batch, T: tokens in an item.
+
+    tokens    END a n n a END b o b END      documents with END before, between and after: N + 1 tokens
+    inputs    END a n n a END b o b          position i is to predict tokens[i + 1],
+    targets    a  n n a END b o b END        so there are N targets, and every cut of 0..N-1 counts each of them once
+
+The unit says where the cuts are. "document": after each END, so nothing is learnt across documents. "stream": every
+block_size positions.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kakehashi.data.corpora import Split
+from kakehashi.data.errors import DataError
+
+IGNORE = -100  # the target where nothing is to be predicted, as in models/protocol.py
+
+
+class Batch(NamedTuple):
+    """One step's data. Of a language model: inputs == (tokens (B, T),), targets (B, T), both int64.
+
+    n_targets: how many targets count, those that are not -100.
+    """
+
+    inputs: tuple[Any, ...]
+    targets: Any
+    n_targets: int
+
+
+class Encoder(Protocol):
+    """What `sources` needs of a tokenizer."""
+
+    @property
+    def end(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+class Source:
+    """Items of at most block_size positions over one text after another.
+
+    n_items: items in an epoch; n_targets: targets in an epoch, and in `whole`; n_cut: documents that with their END
+    are longer than block_size, and so are cut into pieces.
+    """
+
+    def __init__(self, texts: tuple[str, ...], tokenizer: Encoder, block_size: int, unit: str):
+        encoded = [[*tokenizer.encode(text), tokenizer.end] for text in texts]
+        self._end = tokenizer.end
+        self._targets = np.array([token for document in encoded for token in document], dtype=np.int64)
+        self._inputs = np.concatenate(([tokenizer.end], self._targets[:-1]))
+        self.n_targets = len(self._targets)
+        self._stream = unit == "stream"
+        sizes = np.array([self.n_targets] if self._stream else [len(document) for document in encoded])
+        self._starts, self._lengths = _cut(sizes, block_size)
+        self.n_items = len(self._starts)
+        self.n_cut = 0 if self._stream else int((sizes > block_size).sum())
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
+        """The batch of a training step (from 0): a pure function of its arguments, so a resumed run needs no state.
+
+        Steps walk through epoch after epoch, a batch may hold the end of one and the start of the next. An epoch is
+        a permutation of all items. In a stream, each epoch cuts at a fresh offset and the text is a ring: after its
+        last END comes its first character.
+        """
+        epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), self.n_items)
+        starts, lengths = [], []
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            order, offset = _epoch(self.n_items, self.n_targets, seed, epoch)
+            items = order[places[epochs == epoch]]
+            starts.append(self._starts[items] + (offset if self._stream else 0))
+            lengths.append(self._lengths[items])
+        return self._gather(np.concatenate(starts), np.concatenate(lengths))
+
+    def whole(self, batch_size: int) -> Iterator[Batch]:
+        """Every target exactly once, in the order of the texts."""
+        for i in range(0, self.n_items, batch_size):
+            yield self._gather(self._starts[i : i + batch_size], self._lengths[i : i + batch_size])
+
+    def _gather(self, starts: np.ndarray, lengths: np.ndarray) -> Batch:
+        """(B,) starts and (B,) lengths -> a batch as wide as its longest item, padded on the right."""
+        columns = np.arange(lengths.max())
+        positions = starts[:, None] + columns  # (B, T)
+        real = columns < lengths[:, None]
+        tokens = np.where(real, self._inputs.take(positions, mode="wrap"), self._end)
+        targets = np.where(real, self._targets.take(positions, mode="wrap"), IGNORE)
+        return Batch((tokens,), targets, int(lengths.sum()))
+
+
+def sources(split: Split, tokenizer: Encoder, block_size: int, unit: str) -> tuple[Source, Source]:
+    """(train, val) of a split. Raises DataError where a stream has no whole window to train on."""
+    train, val = (Source(texts, tokenizer, block_size, unit) for texts in (split.train, split.val))
+    if unit == "stream" and train.n_targets < block_size:
+        raise DataError(
+            f"the training text is too short: {train.n_targets} tokens, and block_size is {block_size}; "
+            f"choose a longer text or a smaller block_size"
+        )
+    return train, val
+
+
+def _cut(sizes: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut runs of `sizes` positions that follow one another into pieces: (starts, lengths), lengths <= block_size."""
+    pieces = -(-sizes // block_size)
+    nth = np.arange(pieces.sum()) - np.repeat(pieces.cumsum() - pieces, pieces)  # of its run
+    starts = np.repeat(sizes.cumsum() - sizes, pieces) + nth * block_size
+    lengths = np.minimum(np.repeat(sizes, pieces) - nth * block_size, block_size)
+    return starts, lengths
+
+
+@lru_cache(maxsize=8)
+def _epoch(n_items: int, n_targets: int, seed: int, epoch: int) -> tuple[np.ndarray, int]:
+    """The order of an epoch's items, and the offset by which a stream's cuts move. Kept: a step asks for the same."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(n_items)
+    order.flags.writeable = False
+    return order, int(rng.integers(n_targets))

@@ -1,0 +1,136 @@
+"""Batches: every target is counted once, nothing leaks across documents, a step's data depend on its arguments alone."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kakehashi import data
+from kakehashi.data.batches import IGNORE, Source
+from kakehashi.tokenizers import CharTokenizer
+
+TEXTS = st.lists(st.text(alphabet="abc", max_size=9), min_size=1, max_size=9)
+SIZE = st.integers(1, 7)
+ABC = CharTokenizer.train(["abc"])
+
+
+def rows(batches):
+    """(inputs, targets) of each item, as tuples without the padding."""
+    for batch in batches:
+        (tokens,) = batch.inputs
+        assert tokens.dtype == batch.targets.dtype == np.int64 and tokens.shape == batch.targets.shape
+        assert batch.n_targets == (batch.targets != IGNORE).sum()
+        for inputs, targets in zip(tokens, batch.targets, strict=True):
+            n = int((targets != IGNORE).sum())
+            assert n and (targets[n:] == IGNORE).all() and (inputs[n:] == 0).all()
+            yield tuple(inputs[:n].tolist()), tuple(targets[:n].tolist())
+
+
+def epochs(source, batch_size, seed, n):
+    """The items of the first n epochs, an epoch a list."""
+    steps = -(-n * source.n_items // batch_size)
+    items = list(rows(source.batch(step, batch_size, seed) for step in range(steps)))
+    return [items[i * source.n_items : (i + 1) * source.n_items] for i in range(n)]
+
+
+def ring(n_documents, size):
+    """A stream in which each character occurs once, so that a token says where it stood."""
+    text = [chr(0x4E00 + i) for i in range(n_documents * size)]
+    documents = tuple("".join(text[i : i + size]) for i in range(0, len(text), size))
+    return documents, CharTokenizer.train(documents)
+
+
+def test_a_document_is_predicted_from_end_and_up_to_end():
+    (batch,) = Source(("ab", "", "cab"), ABC, 8, "document").whole(8)
+    assert batch.inputs[0].tolist() == [[0, 1, 2, 0], [0, 0, 0, 0], [0, 3, 1, 2]]
+    assert batch.targets.tolist() == [[1, 2, 0, IGNORE], [0, IGNORE, IGNORE, IGNORE], [3, 1, 2, 0]]
+    assert batch.n_targets == 8
+
+
+def test_a_stream_is_cut_into_windows_over_the_ends():
+    first, last = Source(("ab", "c"), ABC, 3, "stream").whole(1)
+    assert (first.inputs[0].tolist(), first.targets.tolist()) == ([[0, 1, 2]], [[1, 2, 0]])
+    assert (last.inputs[0].tolist(), last.targets.tolist()) == ([[0, 3]], [[3, 0]])
+
+
+@given(TEXTS, SIZE, SIZE)
+def test_whole_counts_each_target_of_a_document_once_and_packs_nothing_across(texts, block_size, batch_size):
+    source = Source(tuple(texts), ABC, block_size, "document")
+    seen = list(rows(source.whole(batch_size)))
+    expected = []
+    for text in texts:
+        tokens = ABC.encode(text)
+        pairs = list(zip([0, *tokens], [*tokens, 0], strict=True))
+        expected += [tuple(zip(*pairs[i : i + block_size], strict=True)) for i in range(0, len(pairs), block_size)]
+    assert seen == expected
+    assert source.n_items == len(seen) and source.n_targets == sum(len(text) + 1 for text in texts)
+    assert source.n_cut == sum(len(text) + 1 > block_size for text in texts)
+
+
+@given(TEXTS, SIZE, SIZE)
+def test_whole_counts_each_target_of_a_stream_once(texts, block_size, batch_size):
+    source = Source(tuple(texts), ABC, block_size, "stream")
+    seen = list(rows(source.whole(batch_size)))
+    tokens = [0, *(token for text in texts for token in [*ABC.encode(text), 0])]
+    assert [token for inputs, _ in seen for token in inputs] == tokens[:-1]
+    assert [token for _, targets in seen for token in targets] == tokens[1:]
+    assert all(len(inputs) == block_size for inputs, _ in seen[:-1])
+    assert source.n_items == len(seen) and source.n_targets == len(tokens) - 1
+
+
+@given(TEXTS, SIZE, st.integers(1, 40), st.integers(0, 2**63))
+def test_each_document_comes_once_an_epoch_whatever_the_batch_size(texts, block_size, batch_size, seed):
+    source = Source(tuple(texts), ABC, block_size, "document")
+    expected = Counter(rows(source.whole(1)))
+    assert all(Counter(epoch) == expected for epoch in epochs(source, batch_size, seed, 3))
+
+
+@given(st.integers(1, 3), st.integers(1, 9), SIZE, SIZE, st.integers(0, 99))
+def test_each_target_of_a_stream_comes_once_an_epoch_after_its_own_past(n_documents, size, block, batch_size, seed):
+    documents, tokenizer = ring(n_documents, size)
+    tokens = [token for text in documents for token in [*tokenizer.encode(text), 0]]
+    before = dict(zip(tokens, [0, *tokens], strict=False)) | {}
+    for epoch in epochs(Source(documents, tokenizer, block, "stream"), batch_size, seed, 3):
+        assert Counter(target for _, targets in epoch for target in targets) == Counter(tokens)
+        for inputs, targets in epoch:
+            assert inputs[1:] == targets[:-1]
+            assert targets[0] == 0 or inputs[0] == before[targets[0]]
+
+
+def test_epochs_differ_in_order_and_in_a_streams_phase():
+    documents, tokenizer = ring(1, 40)
+    orders = epochs(Source(tuple(documents[0]), tokenizer, 4, "document"), 7, 5, 4)
+    assert len(set(map(tuple, orders))) == 4
+    streams = epochs(Source(documents, tokenizer, 4, "stream"), 7, 5, 80)
+    firsts = {inputs[0] for epoch in streams for inputs, _ in epoch}
+    assert firsts == set(range(41))  # a window starts at every token of the text
+
+
+def test_a_batch_depends_on_its_arguments_alone():
+    documents, tokenizer = ring(5, 30)
+    for unit in ("document", "stream"):
+        one, other = (Source(documents, tokenizer, 8, unit) for _ in range(2))
+        for step in (3, 0, 50, 3):
+            for _ in range(20):  # other calls in between push the kept permutations out
+                one.batch(_ * 40, 6, seed=_)
+            assert list(rows([one.batch(step, 6, 1)])) == list(rows([other.batch(step, 6, 1)]))
+        assert list(rows([one.batch(0, 6, 1)])) != list(rows([one.batch(0, 6, 2)]))
+
+
+def test_what_a_caller_does_to_a_batch_does_not_reach_the_next():
+    source = Source(("abc", "cba"), ABC, 8, "document")
+    expected = source.batch(0, 2, 1).targets.copy()
+    source.batch(0, 2, 1).targets[:] = 7
+    source.batch(0, 2, 1).inputs[0][:] = 7
+    assert (source.batch(0, 2, 1).targets == expected).all()
+
+
+def test_a_stream_without_one_whole_window_to_train_on_is_refused():
+    split = data.Split(("abc",), ("a",), "by hand")
+    train, val = data.sources(split, ABC, 4, "stream")
+    assert (train.n_items, val.n_items, val.n_targets) == (1, 1, 2)
+    with pytest.raises(data.DataError, match="too short: 4 tokens, and block_size is 5"):
+        data.sources(split, ABC, 5, "stream")
+    data.sources(split, ABC, 5, "document")
