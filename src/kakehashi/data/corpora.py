@@ -100,7 +100,7 @@ def _divide(documents: list[str], sizes: list[int], seed: int, fraction: float) 
     """(train, val): of the shuffled documents, val gets those that still fit into the fraction, at least one."""
     order = list(range(len(documents)))
     random.Random(seed).shuffle(order)
-    room = max(fraction * sum(sizes), min(sizes))
+    room = max(fraction * sum(sizes), min(sizes, default=0))
     train, val = [], []
     for i in order:
         if sizes[i] <= room:
@@ -165,8 +165,12 @@ def _private(path: Path, documents: tuple[str, ...], unit: str, sha256: str, ori
 
 def _files_below(folder: Path) -> list[Path]:
     """All files below a folder in a fixed order, without hidden ones; links to folders are not followed."""
+
+    def refuse(error: OSError):
+        raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
+
     found = []
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(here, name) for name in sorted(files) if not name.startswith(".")]
     return [path for path in found if path.is_file()]

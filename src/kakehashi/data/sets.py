@@ -157,11 +157,11 @@ def _download(each: DataSet) -> bytes:
         )
     from http.client import HTTPException, IncompleteRead
     from urllib.error import HTTPError
-    from urllib.request import urlopen
+    from urllib.request import build_opener
 
     by_hand = f"try again, or bring it to {each.file} in ./data by hand"
     try:
-        with urlopen(each.url, timeout=TIMEOUT) as response:
+        with build_opener().open(each.url, timeout=TIMEOUT) as response:  # urlopen would keep its first proxies
             raw = response.read()
     except HTTPError as error:
         raise DataError(f"{each.url} answers {error.code} {error.reason}: {by_hand}") from error

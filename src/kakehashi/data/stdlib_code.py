@@ -17,7 +17,7 @@ SKIPPED = frozenset(
     "test tests encodings pydoc_data html/entities.py ctypes/wintypes.py curses/has_key.py locale.py stringprep.py "
     "_compat_pickle.py keyword.py opcode.py token.py sre_constants.py re/_constants.py "
     # patched or shipped apart
-    "distutils ensurepip idlelib lib2to3 msilib site.py sysconfig.py tkinter turtle.py turtledemo venv".split()
+    "distutils ensurepip idlelib lib2to3 macholib msilib site.py sysconfig.py tkinter turtle.py turtledemo venv".split()
 )
 
 
