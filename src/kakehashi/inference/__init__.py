@@ -1,0 +1,6 @@
+"""Text from a language model: `Engine(model, tokenizer).generate(["par", "get_"])`."""
+
+from kakehashi.inference.engine import Completion, Engine
+from kakehashi.inference.sampling import InferenceError, Sampling
+
+__all__ = ["Completion", "Engine", "InferenceError", "Sampling"]
