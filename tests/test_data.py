@@ -196,6 +196,8 @@ def test_what_cannot_be_read_is_one_clear_line(tmp_path):
     says(lambda: data.read_text(tmp_path), "cannot read")
     write(tmp_path / "pictures" / "x.png", b"\x89PNG\0")
     says(lambda: data.corpus(tmp_path / "pictures"), "no text file", "1 files")
+    says(lambda: data.corpus("x" * 5000), "no file")
+    says(lambda: data.corpus("~nobody-of-this-name/x.txt"), "no file")
     says(lambda: data.corpus("identifiers", unit="word"), "'word'", "document, stream")
 
 
@@ -243,6 +245,16 @@ def test_every_utf_8_text_is_read_as_what_it_is(tmp_path_factory, text):
 def test_utf_8_that_is_cut_in_a_character_is_not_taken_for_something_else(tmp_path):
     raw = JAPANESE.strip().encode()[:-1]
     says(lambda: data.corpus(write(tmp_path / "cut.txt", raw)), "cut.txt", f"offset {len(raw) - 2} is not UTF-8")
+
+
+@pytest.mark.parametrize(("encoding", "why"), [("utf-16", "looks like utf-16, but"), ("cp932", "not UTF-8")])
+def test_a_text_that_ends_in_a_character_says_so_and_is_left_out_of_a_folder(tmp_path, encoding, why):
+    raw = (JAPANESE * 20).encode(encoding)
+    broken = write(tmp_path / "broken.txt", raw + b"\x81")
+    write(tmp_path / "whole.txt", raw)
+    says(lambda: data.corpus(broken), "broken.txt", why, "--encoding")
+    says(lambda: data.corpus(broken, encoding), f"is not {encoding}: byte 0x81 at offset {len(raw)}")
+    assert f"1 files read as {encoding}, 1 left out" in data.corpus(tmp_path).origin
 
 
 def test_a_stated_encoding_wins_and_a_wrong_one_says_where(tmp_path):

@@ -59,7 +59,7 @@ class Corpus:
         else:
             train, val = _divide(documents, [len(d) if self.unit == "stream" else 1 for d in documents], seed, fraction)
             how = f"by document, seed {seed}, {share}"
-        if not all(train) or not all(val) or not train or not val:
+        if not any(train) or not any(val):
             raise DataError(
                 f"{self.name} is too small to be split {share}: {len(documents)} distinct documents, "
                 f"{sum(map(len, documents))} characters; choose more data"
@@ -78,7 +78,7 @@ def corpus(name_or_path: str | Path, encoding: str | None = None, unit: str | No
         raise DataError(f"unknown unit {unit!r}: it is one of {', '.join(UNITS)}")
     known = sets.known(str(name_or_path))
     if known is None:
-        return _at_path(Path(name_or_path).expanduser(), encoding, unit or "stream")
+        return _at_path(Path(os.path.expanduser(name_or_path)), encoding, unit or "stream")
     if known.file:
         path = sets.find(known.name)
         found = _one_file(path, encoding, unit or known.unit)
@@ -112,11 +112,12 @@ def _divide(documents: list[str], sizes: list[int], seed: int, fraction: float) 
 
 
 def _at_path(path: Path, encoding: str | None, unit: str) -> Corpus:
-    if path.is_dir():
+    # os.path's functions, unlike Path's, do not raise where a folder above is locked or the name is too long
+    if os.path.isdir(path):
         return _folder(path, encoding, unit)
-    if path.is_file():
+    if os.path.isfile(path):
         return _one_file(path, encoding, unit)
-    if path.exists():
+    if os.path.exists(path):
         raise DataError(f"{path} is neither a file nor a folder: choose a text file or a folder of text files")
     names = ", ".join(each.name for each in sets.catalogue())
     raise DataError(f"there is no file, folder or data set {str(path)!r}: the data sets are {names}")
@@ -125,9 +126,9 @@ def _at_path(path: Path, encoding: str | None, unit: str) -> Corpus:
 def _one_file(path: Path, encoding: str | None, unit: str) -> Corpus:
     raw = read_bytes(path)
     text, seen = decode(raw, path, encoding)
-    documents = _lines(text) if unit == "document" else (text,)
     if not text.strip():
         raise DataError(f"{path} holds nothing but white space: choose a text file")
+    documents = _lines(text) if unit == "document" else (text,)
     return _private(path, documents, unit, hashlib.sha256(raw).hexdigest(), f"{path}, read as {seen}")
 
 

@@ -136,16 +136,10 @@ def _with_file(name: str) -> DataSet:
 def _search(each: DataSet) -> Path | None:
     if not each.file:
         return None
-    stated = os.environ.get("KAKEHASHI_DATA")
-    folders = [Path(stated).expanduser()] if stated else []
-    return next(
-        (
-            folder / each.file
-            for folder in [*folders, Path("data"), paths.cache() / "data"]
-            if (folder / each.file).is_file()
-        ),
-        None,
-    )
+    folders = [Path("data"), paths.cache() / "data"]
+    if stated := os.environ.get("KAKEHASHI_DATA"):
+        folders.insert(0, Path(os.path.expanduser(stated)))
+    return next((folder / each.file for folder in folders if os.path.isfile(folder / each.file)), None)
 
 
 def _download(each: DataSet) -> bytes:

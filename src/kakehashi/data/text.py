@@ -40,17 +40,17 @@ def decode(raw: bytes, path: str | Path, encoding: str | None = None) -> tuple[s
     """(text, name of the encoding) of a file's bytes; `path` is for the messages. Raises DataError, NotText."""
     if not raw:
         raise NotText(f"{path} is empty (0 bytes): choose a file with text in it")
-    encoding = encoding or _detected(raw, path)
+    stated, encoding = encoding, encoding or _detected(raw, path)
     try:
         text = raw.decode(encoding).removeprefix("\ufeff")
     except LookupError:
         raise DataError(f"unknown encoding {encoding!r}: for instance utf-8, utf-16, cp932, euc_jp") from None
     except UnicodeDecodeError as error:
         offset = error.start + len(raw) - len(error.object)  # some codecs cut the BOM off first
-        raise DataError(
-            f"{path} is not {encoding}: byte 0x{error.object[error.start]:02x} at offset {offset} ({error.reason}); "
-            f"give another --encoding, or none to have it detected"
-        ) from None
+        where = f"byte 0x{error.object[error.start]:02x} at offset {offset} ({error.reason})"
+        if stated:
+            raise DataError(f"{path} is not {stated}: {where}; give another --encoding, or none to detect it") from None
+        raise NotText(f"{path} looks like {encoding}, but for {where}; mend it there, or give its --encoding") from None
     if (zero := text.find("\0")) >= 0:
         raise NotText(
             f"{path} looks binary, with a zero at character {zero}: choose a text file, or give its --encoding"
