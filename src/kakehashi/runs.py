@@ -1,0 +1,547 @@
+"""Runs: everything that is trained is a directory, and this file is its one reader and writer.
+
+    runs/gpt2-names-0001/
+      config.json          what it takes to repeat the run
+      tokenizer.json       self-contained
+      source.py            only when the model is the learner's own: the code that was trained, reloaded from here
+      model.safetensors    the best weights on validation
+      metrics.jsonl        one JSON object a line
+      checkpoint/          two generations; the file `current` names the one to go on from
+      samples.md           for people
+
+A file is replaced whole or not at all, so a run that was killed at any moment is a run. One process writes at a time.
+Arrays are NumPy: an engine makes its own tensors of them.
+"""
+
+import json
+import math
+import os
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import filelock
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import TypeAdapter, ValidationError
+
+from kakehashi import Mistake, models, source, tokenizers
+from kakehashi.models.protocol import Family
+from kakehashi.paths import TEMPORARY, atomic_write
+
+Arrays = dict[str, np.ndarray]
+
+
+class RunError(Mistake):
+    """A run, or a model's name, that cannot be used as it is: one line that says why."""
+
+
+class RunBusy(RunError):
+    """Another process writes this run."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The model: its file's name, its Config's fields, and what a learner's file borrowed from the reference."""
+
+    name: str
+    config: dict[str, Any]
+    borrowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What was learnt: enough to find the same text again and to cut it in the same way."""
+
+    name: str
+    source: str  # what data.corpus takes: a name, or an absolute path
+    sha256: str
+    split: str  # in words
+    private: bool  # nothing learnt from it leaves the machine unasked
+    unit: str
+    block_size: int  # tokens in a training window
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """config.json. train: the fields of training.TrainSettings. started_from: the run that gave the first weights."""
+
+    format: Literal[1] = 1
+    task: str
+    model: ModelSpec
+    data: DataSpec
+    train: dict[str, Any]
+    seed: int
+    versions: dict[str, str]
+    threads: int
+    started_from: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run goes on from: JSON values, the last weights, and the engine's arrays (optimizer, random numbers).
+
+    provisional: off schedule, as after Ctrl-C. The next one takes its place, not the older generation's, so that the
+    directory ends as if there had been no interruption.
+    """
+
+    state: dict[str, Any]
+    weights: Arrays
+    optimizer: Arrays
+    provisional: bool = False
+
+
+class Run:
+    """A run directory. Make one with `create`, read one with `open`; whoever writes holds `lock()`."""
+
+    def __init__(self, path: Path, config: RunConfig):
+        self.path = path
+        self.config = config
+        self._lock = filelock.FileLock(path / ".lock", timeout=0)
+
+    @classmethod
+    def create(
+        cls,
+        root: str | Path,
+        name_stem: str,
+        config: RunConfig,
+        tokenizer: Any,
+        source: str | None = None,
+        *,
+        weights: Arrays | None = None,
+        number: bool = True,
+    ) -> "Run":
+        """A new directory root/name_stem-0001, with the next free number; root/name_stem itself where not `number`.
+
+        source: the learner's code, where the model is theirs. weights: what training begins with; None: the seed's.
+        Raises RunError where the directory cannot be made.
+        """
+        path = _claim(Path(root), name_stem, number)
+        if source is not None:
+            atomic_write(path / "source.py", source)
+        if weights is not None:
+            atomic_write(path / "model.safetensors", safetensors.numpy.save(weights))
+        atomic_write(path / "tokenizer.json", _json(tokenizer.to_dict()))
+        atomic_write(path / "config.json", _json(config.to_dict()))  # last: with it the directory is a run
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """The run in a directory. Raises RunError where there is none, or its config.json is not one of ours."""
+        path = Path(path)
+        try:
+            text = (path / "config.json").read_text(encoding="utf-8")
+            return cls(path, TypeAdapter(RunConfig).validate_json(text))
+        except FileNotFoundError:
+            raise RunError(f"{path} is not a run: it has no config.json; `kakehashi runs` lists the runs") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"cannot read {path / 'config.json'}: {error}") from error
+        except ValidationError as error:
+            raise RunError(f"{path / 'config.json'}: {first_mistake(error)}") from error
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def private(self) -> bool:
+        return self.config.data.private
+
+    @cached_property
+    def tokenizer(self):
+        return tokenizers.load(self.path / "tokenizer.json")
+
+    @cached_property
+    def source(self) -> str | None:
+        """The learner's code, where the model is their own."""
+        path = self.path / "source.py"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    @cached_property
+    def family(self) -> Family:
+        """The model's code: the run's source.py, else the reference of that name."""
+        if self.source is None:
+            return models.find(self.config.model.name)
+        path = self.path / "source.py"
+        with _readable(path):
+            return replace(_family(source.load(path), path), name=self.config.model.name)
+
+    @cached_property
+    def model_config(self) -> Any:
+        """The family's Config, with the values of config.json."""
+        try:
+            return TypeAdapter(self.family.Config).validate_python(self.config.model.config)
+        except ValidationError as error:
+            raise RunError(f"{self.path / 'config.json'}: model.config: {first_mistake(error)}") from error
+
+    # --- Writing ---
+
+    @contextmanager
+    def lock(self) -> Iterator["Run"]:
+        """Hold the run for writing; may be nested. Raises RunBusy at once where another holds it."""
+        holder = self.path / ".pid"
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            pid = holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+            raise RunBusy(f"{self.path} is being written by process {pid}: wait until it ends, or stop it") from None
+        except OSError as error:
+            raise RunError(f"cannot write in {self.path}: {error.strerror or error}") from error
+        try:
+            if self._lock.lock_counter == 1:
+                atomic_write(holder, str(os.getpid()))
+                for left_over in self.path.rglob(TEMPORARY):  # by a process that was killed inside a write
+                    left_over.unlink()
+            yield self
+        finally:
+            if self._lock.lock_counter == 1:
+                holder.unlink(missing_ok=True)
+            self._lock.release()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl. What is not finite becomes null, as JSON has no word for it."""
+        # `time` is as wide in every row, so a resumed run has the same byte offsets as one that was never interrupted
+        fields = (
+            f'"{key}": ' + (f"{value:12.3f}" if key == "time" else json.dumps(_finite(value), ensure_ascii=False))
+            for key, value in row.items()
+        )
+        with self.lock(), _writing(self._metrics), open(self._metrics, "a", encoding="utf-8", newline="\n") as file:
+            file.write("{" + ", ".join(fields) + "}\n")
+
+    def save_best(self, weights: Arrays) -> None:
+        """Replace model.safetensors."""
+        with self.lock():
+            atomic_write(self.path / "model.safetensors", safetensors.numpy.save(weights))
+
+    def write_samples(self, text: str) -> None:
+        """Replace samples.md."""
+        with self.lock():
+            atomic_write(self.path / "samples.md", text)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write the generation that is not current, then make it current."""
+        with self.lock():
+            current = self._current()
+            slot = 0 if current is None else 1 - current
+            if current is not None and self._read_state(current)["provisional"] and self._is_whole(slot):
+                self._point_to(slot)
+                slot = current
+            folder = self._slot(slot)
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "state.json").unlink(missing_ok=True)  # a generation is whole while it has one
+                metrics_bytes = _synced_size(self._metrics)
+            atomic_write(folder / "last.safetensors", safetensors.numpy.save(checkpoint.weights))
+            atomic_write(folder / "optimizer.safetensors", safetensors.numpy.save(checkpoint.optimizer))
+            state = {**checkpoint.state, "metrics_bytes": metrics_bytes, "provisional": checkpoint.provisional}
+            atomic_write(folder / "state.json", _json(state))
+            self._point_to(slot)
+
+    def rewind(self) -> Checkpoint | None:
+        """The newest whole checkpoint, with metrics.jsonl cut back to its moment. None, and no rows: begin anew."""
+        with self.lock():
+            current = self._current()
+            if self._metrics.exists():
+                with _writing(self._metrics):
+                    os.truncate(self._metrics, 0 if current is None else self._read_state(current)["metrics_bytes"])
+            return self.load_checkpoint()
+
+    # --- Reading ---
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a torn last line does not count. Raises RunError where another is no JSON."""
+        if not self._metrics.exists():
+            return []
+        lines = self._metrics.read_bytes().split(b"\n")[:-1]  # after the last line's end: nothing, or a torn line
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise RunError(f"{self._metrics} is damaged: {error}") from error
+
+    def load_best(self) -> Arrays:
+        """The best weights. Raises RunError where there are none yet."""
+        path = self.path / "model.safetensors"
+        if not path.exists():
+            raise RunError(f"{self.path} has no weights yet: go on with `kakehashi train --resume {self.path}`")
+        try:
+            return safetensors.numpy.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise RunError(f"cannot read {path}: {error}") from error
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest whole checkpoint; None where there is none."""
+        current = self._current()
+        if current is None:
+            return None
+        state = self._read_state(current)
+        del state["metrics_bytes"]
+        weights, optimizer = map(safetensors.numpy.load_file, self._arrays(current))
+        return Checkpoint(state, weights, optimizer, state.pop("provisional"))
+
+    def load_model(self):
+        """The model with the best weights, in eval mode. Raises RunError where weights and code do not fit."""
+        model = self.family.Model(self.model_config)
+        try:
+            load_weights(model, self.load_best())
+        except ValueError as error:
+            raise RunError(f"{self.path}: the weights do not fit the model's code: {error}") from error
+        return model.eval()
+
+    # --- The two generations of checkpoints ---
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def _slot(self, slot: int) -> Path:
+        return self.path / "checkpoint" / str(slot)
+
+    def _arrays(self, slot: int) -> tuple[Path, Path]:
+        return self._slot(slot) / "last.safetensors", self._slot(slot) / "optimizer.safetensors"
+
+    def _read_state(self, slot: int) -> dict[str, Any]:
+        return json.loads((self._slot(slot) / "state.json").read_text(encoding="utf-8"))
+
+    def _is_whole(self, slot: int) -> bool:
+        try:
+            self._read_state(slot)
+            for path in self._arrays(slot):
+                with safetensors.safe_open(path, "numpy"):  # reads the header, and compares the size with it
+                    pass
+        except (OSError, ValueError, safetensors.SafetensorError):
+            return False
+        return True
+
+    def _current(self) -> int | None:
+        """The generation that `current` names; where that one is damaged, the other, if it is whole."""
+        try:
+            named = int((self.path / "checkpoint" / "current").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return next((slot for slot in (named, 1 - named) if self._is_whole(slot)), None)
+
+    def _point_to(self, slot: int) -> None:
+        atomic_write(self.path / "checkpoint" / "current", str(slot))
+
+
+# --- Weights ---
+
+
+def weights_of(model) -> Arrays:
+    """A copy of a torch model's parameters and persistent buffers. What is tied stands once, under its first name."""
+    return {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in _distinct(model).items()}
+
+
+def load_weights(model, weights: Arrays) -> None:
+    """Copy what `weights_of` gave into a torch model. Raises ValueError where names or shapes differ."""
+    import torch  # here, so that a list of runs need not wait for it
+
+    tensors = _distinct(model)
+    if missing := tensors.keys() - weights.keys():
+        raise ValueError(f"there are no weights for {', '.join(sorted(missing))}")
+    if unknown := weights.keys() - tensors.keys():
+        raise ValueError(f"the model has no {', '.join(sorted(unknown))}")
+    for name, tensor in tensors.items():
+        if tensor.shape != weights[name].shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)} in the model, {weights[name].shape} in the weights")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(weights[name]))
+
+
+def _distinct(model) -> dict[str, Any]:
+    names = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), (name, tensor))
+    return dict(names.values())
+
+
+# --- Finding runs and models ---
+
+
+def list_runs(root: str | Path) -> list[Run]:
+    """The runs in a directory, by name. What `Run.open` would refuse is left out."""
+    runs = []
+    for path in sorted(Path(root).glob("*/config.json")):
+        with suppress(RunError):
+            runs.append(Run.open(path.parent))
+    return runs
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a person's word for a model stands for.
+
+    family      the code; None for a model that does not follow models/protocol.py
+    config      the Config to build with: the run's, the preset's, or that of the first preset
+    model       with weights, for a run; what the person's function made
+    tokenizer   the run's
+    borrowed    symbols of a learner's file that come from the reference, because they are blank there
+    source      the code of a learner's file
+    arguments   what else the person's function gave for doctor.examine
+    """
+
+    family: Family | None
+    config: Any = None
+    model: Any = None
+    tokenizer: Any = None
+    borrowed: tuple[str, ...] = ()
+    source: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def resolve(what: str | Path) -> Resolved:
+    """A model by NAME, FILE.py, FILE.py:name, RUN or HF_DIR.
+
+    NAME is a model file or a preset. A FILE.py follows models/protocol.py; `name` in it is a class that is built
+    without arguments or takes the Config, or a function without arguments that returns a model, or a dict of
+    doctor.examine's arguments. Raises RunError or UnknownModel: one line that says what was looked for.
+    """
+    text = str(what)
+    if match := re.fullmatch(r"(.+\.py)(?::(\w+))?", text):
+        return _resolve_file(Path(match[1]), match[2])
+    if Path(text).is_dir():
+        return _resolve_folder(Path(text))
+    family = models.find(text)
+    config = family.presets.get(text) or next(iter(family.presets.values()))
+    return Resolved(family, config)
+
+
+def _resolve_file(path: Path, name: str | None) -> Resolved:
+    module, text, borrowed = _load(path)
+    what = name or "Model"
+    if not hasattr(module, what):
+        raise RunError(f"{path} has no {what}: say which class or function to take, as in {path}:Net")
+    chosen = getattr(module, what)
+    lacks = [each for each in ("TASK", "Config", "PRESETS") if not hasattr(module, each)]
+    if isinstance(chosen, type) and not lacks:
+        family = _family(module, path, chosen)
+        return Resolved(family, next(iter(family.presets.values())), borrowed=borrowed, source=text)
+    if name is None:
+        raise RunError(
+            f"{path} has no {lacks[0]}, which models/protocol.py asks for; name a class to do without: {path}:Net"
+        )
+    with _readable(path):
+        made = chosen()
+    given = dict(made) if isinstance(made, Mapping) else {"model": made}
+    model = given.pop("model", None)
+    if not hasattr(model, "state_dict"):
+        raise RunError(
+            f"{path}:{name} must give a model or a dict with a model under 'model', got {type(made).__name__}"
+        )
+    return Resolved(None, model=model, borrowed=borrowed, source=text, arguments=given)
+
+
+def _resolve_folder(path: Path) -> Resolved:
+    try:
+        foreign = "model_type" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        foreign = False  # Run.open says what is wrong with it
+    if foreign:
+        raise RunError(f"{path} holds a Hugging Face model: reading one comes with a later step; give a run or a name")
+    run = Run.open(path)
+    model = run.load_model()
+    return Resolved(run.family, run.model_config, model, run.tokenizer, run.config.model.borrowed, run.source)
+
+
+def _load(path: Path) -> tuple[ModuleType, str, tuple[str, ...]]:
+    """A learner's file as a module, its text made whole with what it borrows from its REFERENCE, and what that was."""
+    with _readable(path):
+        text = source.read(path)
+        if not (named := re.search(r"^REFERENCE\s*=\s*[\"'](\w+)[\"']", text, re.MULTILINE)):
+            return source.load(path), text, ()
+        reference = models.find(named[1]).path
+        theirs = source.read(reference)
+        code, borrowed = source.compose(text, path, theirs, reference, None)
+        whole, _ = source.composed(text, theirs, learner_path=path)
+        return source.load(path, code), whole, tuple(borrowed)
+
+
+def _family(module: ModuleType, path: Path, model: type | None = None) -> Family:
+    return Family(path.stem, module, module.Config, model or module.Model, module.PRESETS, str(path))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What a learner's code raises becomes one line, with the place in their file."""
+    try:
+        yield
+    except Mistake:
+        raise
+    except Exception as error:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if Path(frame.filename) == path.resolve()
+        ]
+        place = f"{path}:{lines[-1]}" if lines else str(path)
+        raise RunError(f"{place}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+# --- Files ---
+
+
+def first_mistake(error: ValidationError) -> str:
+    """pydantic's report in one line: the first field that is wrong, what is wrong, and the value."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the file"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{name}: {message}, got {str(first['input'])[:80]!r}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for each number that is infinite or not a number."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _synced_size(path: Path) -> int:
+    """Bring a file to the disk, and say how many bytes it has."""
+    with open(path, "ab") as file:
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A disk that refuses becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _claim(root: Path, stem: str, number: bool) -> Path:
+    """Make the run's directory: mkdir succeeds for one process only, so no two get the same number."""
+    stem = re.sub(r"[^\w.-]+", "-", stem)
+    taken = [int(match[1]) for path in root.glob(f"{stem}-*") if (match := re.fullmatch(r".*-(\d{4,})", path.name))]
+    next_number = max(taken, default=0) + 1
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = root / (f"{stem}-{next_number:04d}" if number else stem)
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                if not number:
+                    raise RunError(f"{path} exists: choose another name, or go on with --resume {path}") from None
+                next_number += 1

@@ -1,0 +1,27 @@
+"""Training: plan what to do, then run the loop.
+
+plan = training.plan("gpt2", "names", steps=2000)
+run = plan.create("runs")                                              # runs/gpt2-names-0001
+training.train(plan.config, run, callbacks=[...], sources=plan.sources)
+training.train(run.config, run)                                        # goes on where the run was killed
+"""
+
+from kakehashi.training.loop import evaluate, train
+from kakehashi.training.plan import Plan, open_sources, plan
+from kakehashi.training.settings import TrainingError, TrainSettings
+from kakehashi.training.state import Callback, Interrupted, State
+from kakehashi.training.torch_engine import TorchEngine
+
+__all__ = [
+    "Callback",
+    "Interrupted",
+    "Plan",
+    "State",
+    "TorchEngine",
+    "TrainSettings",
+    "TrainingError",
+    "evaluate",
+    "open_sources",
+    "plan",
+    "train",
+]

@@ -1,0 +1,188 @@
+"""Training: one loop, to be read from top to bottom.
+
+What a step does follows from the weights, the engine's arrays (optimizer, random numbers) and (step, seed). A
+checkpoint holds them, so a run that was killed at any moment and resumed ends with the bits of one that never was.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from kakehashi import Mistake
+from kakehashi.data import Source
+from kakehashi.runs import Checkpoint, Run, RunConfig
+from kakehashi.training.plan import open_sources
+from kakehashi.training.schedule import warmup_cosine
+from kakehashi.training.settings import TrainingError, TrainSettings
+from kakehashi.training.state import Interrupted, State, stop_on_ctrl_c, tell
+from kakehashi.training.torch_engine import TorchEngine
+
+
+def train(
+    config: RunConfig, run: Run, callbacks: Sequence[Any] = (), *, sources: tuple[Source, Source] | None = None
+) -> Run:
+    """Train the run's model to the end of its steps, from its newest whole checkpoint where it has one.
+
+    callbacks: see `Callback`. sources: (train, validation) where they are at hand; else they are opened as config says.
+    Raises Interrupted, a KeyboardInterrupt, after Ctrl-C: the run is saved and can be resumed. RunBusy where another
+    process trains it. TrainingError where the loss is no number any more. Any Mistake leaves the checkpoints whole.
+    """
+    settings = TrainSettings.of(config.train)
+    train_source, val_source = sources or open_sources(config, run.tokenizer)
+    engine = TorchEngine(settings.device, settings.dtype, config.threads)
+    with run.lock():
+        state = begin(config, run, settings, engine)
+        with stop_on_ctrl_c(state), told_what_is_kept(state):
+            try:
+                loop(state, train_source, val_source, config.seed, callbacks)
+            except Interrupted:
+                save(state, provisional=True)
+                raise
+    return run
+
+
+@contextmanager
+def told_what_is_kept(state: State) -> Iterator[None]:
+    """A Mistake inside, such as a full disk, also says from where the run can go on."""
+    try:
+        yield
+    except Mistake as mistake:
+        kept = "nothing is saved yet" if state.saved is None else f"the checkpoint of step {state.saved} is whole"
+        raise TrainingError(f"{mistake}; {kept} in {state.run.path}") from mistake
+
+
+def begin(config: RunConfig, run: Run, settings: TrainSettings, engine: Any) -> State:
+    """Everything as it was at the newest checkpoint, or as the seed and the run's first weights say."""
+    checkpoint = run.rewind()
+    model = engine.build(run.family, run.model_config, config.seed)
+    optimizer = engine.optimizer(model, settings)
+    state = State(run=run, settings=settings, engine=engine, model=model, optimizer=optimizer)
+    if checkpoint is not None:
+        engine.load_weights(model, checkpoint.weights)
+        engine.load_arrays(optimizer, checkpoint.optimizer)
+        state.restore(checkpoint.state)
+        state.saved = None if checkpoint.provisional else state.step
+    elif config.started_from:
+        engine.load_weights(model, run.load_best())
+    return state
+
+
+def loop(state: State, train_source: Source, val_source: Source, seed: int, callbacks: Sequence[Any] = ()) -> None:
+    """Evaluate, save, step; again until all steps are done."""
+    run, settings, engine, model, optimizer = state.run, state.settings, state.engine, state.model, state.optimizer
+    state.start_clock()
+    tell(callbacks, "on_start", state)
+    while True:
+        if due(state.step, settings.eval_every, settings.steps) and state.evaluated != state.step:
+            state.val_loss = evaluate(model, val_source, engine, settings.batch_size, state.check_stop)
+            state.evaluated = state.step
+            require_finite(state, "the validation loss", state.val_loss)
+            if state.best is None or state.val_loss < state.best:
+                state.best = state.val_loss
+                run.save_best(engine.weights(model))
+            run.append(row(state, "val", state.val_loss) | tell(callbacks, "on_eval", state))
+        if due(state.step, settings.checkpoint_every, settings.steps) and state.saved != state.step:
+            save(state)
+        if state.step == settings.steps:
+            break
+
+        # The data, and the learning rate, of this step
+        began = time.perf_counter()
+        first = state.step * settings.accumulate
+        batches = [train_source.batch(first + i, settings.batch_size, seed) for i in range(settings.accumulate)]
+        n_targets = sum(batch.n_targets for batch in batches)
+        state.lr = warmup_cosine(
+            state.step, steps=settings.steps, lr=settings.lr, min_lr=settings.min_lr, warmup=settings.warmup
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = state.lr
+
+        # Forward and backward. Each batch's loss is the mean over its own targets: weighted by their number, the
+        # losses and gradients of small batches add up to those of one large batch
+        state.loss = 0.0
+        for batch in map(engine.tensors, batches):
+            with engine.autocast():
+                loss = model(*batch.inputs, batch.targets).loss * (batch.n_targets / max(1, n_targets))
+            engine.backward(loss)
+            state.loss = state.loss + loss.detach()
+            state.batch = batch
+        engine.unscale(optimizer)
+        state.note(tell(callbacks, "on_backward", state))
+
+        # The update
+        state.grad_norm = engine.clip_grad_norm_(optimizer, settings.clip)
+        engine.step(optimizer)
+        state.step += 1
+        state.tokens += n_targets
+        state.loss_sum = state.loss_sum + state.loss
+        state.loss_count += 1
+        state.training_seconds += time.perf_counter() - began
+        state.note(tell(callbacks, "on_step", state))
+        optimizer.zero_grad()
+
+        if due(state.step, settings.log_every, settings.steps):
+            mean = float(state.loss_sum) / state.loss_count  # here the host waits for the device
+            require_finite(state, f"the loss of the last {state.loss_count} steps", mean)
+            run.append(row(state, "train", mean, state.lr, float(state.grad_norm)) | state.notes)
+            state.loss_sum, state.loss_count, state.notes = 0.0, 0, {}
+        state.check_stop()
+    tell(callbacks, "on_end", state)
+
+
+def evaluate(
+    model: Any, source: Source, engine: Any, batch_size: int = 64, check_stop: Callable[[], None] = lambda: None
+) -> float:
+    """The mean loss over every target of the source, in nats. The model is in eval mode meanwhile."""
+    was_training = model.training
+    model.eval()
+    try:
+        total, n_targets = 0.0, 0
+        with engine.no_grad(), engine.autocast():
+            for batch in source.whole(batch_size):
+                check_stop()
+                on_device = engine.tensors(batch)
+                total += float(model(*on_device.inputs, on_device.targets).loss) * batch.n_targets
+                n_targets += batch.n_targets
+        return total / max(1, n_targets)
+    finally:
+        model.train(was_training)
+
+
+def save(state: State, provisional: bool = False) -> None:
+    """Write a checkpoint, unless the weights are spoilt: the one before is then the one to go on from."""
+    weights = state.engine.weights(state.model)
+    for name, array in weights.items():
+        require_finite(state, f"the parameter {name}", array)
+    arrays = state.engine.arrays(state.optimizer)
+    state.run.save_checkpoint(Checkpoint(state.to_dict(), weights, arrays, provisional))
+    if not provisional:
+        state.saved = state.step
+
+
+def due(step: int, every: int, steps: int) -> bool:
+    """At the start, every so many steps, and at the end."""
+    return step % every == 0 or step == steps
+
+
+def row(
+    state: State, split: str, loss: float, lr: float | None = None, grad_norm: float | None = None
+) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    return {
+        "step": state.step,
+        "time": state.seconds,
+        "tokens": state.tokens,
+        "split": split,
+        "loss": loss,
+        "lr": lr,
+        "grad_norm": grad_norm,
+    }
+
+
+def require_finite(state: State, what: str, value: Any) -> None:
+    """Raises TrainingError where a value is infinite or not a number."""
+    if not np.isfinite(value).all():
+        raise TrainingError(f"{what} is not finite after step {state.step} with lr {state.lr}: try a lower one")

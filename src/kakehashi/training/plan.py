@@ -1,0 +1,134 @@
+"""From what a person says to what a run is made of."""
+
+import platform
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kakehashi import __version__, runs
+from kakehashi.data import Source
+from kakehashi.data import corpus as read_corpus
+from kakehashi.data import sources as cut
+from kakehashi.models.protocol import Family, TokenWindow
+from kakehashi.runs import DataSpec, ModelSpec, Resolved, Run, RunConfig
+from kakehashi.tokenizers import CharTokenizer
+from kakehashi.training.settings import TrainingError, TrainSettings
+
+SHORTEST_WINDOW = 64  # tokens in a training window of a model that would take any number
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that training needs, before anything is written.
+
+    sources: (train, validation). source_text: the learner's code, where the model is theirs. weights: what training
+    begins with, from another run; None: the seed decides.
+    """
+
+    config: RunConfig
+    tokenizer: CharTokenizer
+    sources: tuple[Source, Source]
+    source_text: str | None = None
+    weights: runs.Arrays | None = None
+
+    def create(self, root: str | Path = "runs", name: str | None = None) -> Run:
+        """The run directory: root/NAME, or root/MODEL-DATA-0001 with the next free number."""
+        stem = name or f"{self.config.model.name}-{self.config.data.name}"
+        return Run.create(
+            root, stem, self.config, self.tokenizer, self.source_text, weights=self.weights, number=name is None
+        )
+
+
+def plan(
+    model: str | Path | None,
+    data: str | Path,
+    *,
+    preset: str | None = None,
+    engine: str = "torch",
+    seed: int = 1337,
+    encoding: str | None = None,
+    unit: str | None = None,
+    from_run: str | Path | None = None,
+    **settings: Any,
+) -> Plan:
+    """Look up the model and the data, cut the data to the model's size, and check every setting.
+
+    model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
+    tokenizer, too. data: NAME or PATH, private where it is not a built-in set. settings: fields of TrainSettings.
+    Raises a Mistake: one line that names what is wrong with its value.
+    """
+    if engine != "torch":
+        raise TrainingError(f"engine must be torch, got {engine!r}")
+    checked = TrainSettings.of(settings)
+    start = None if from_run is None else Run.open(from_run)
+    resolved = runs.resolve(model if start is None else start.path)
+    family, config = _model(resolved, preset, model if start is None else start.path)
+
+    texts = read_corpus(data, encoding=encoding, **({} if unit is None else {"unit": unit}))
+    split = texts.split(seed)
+    tokenizer = CharTokenizer.train(texts.documents) if start is None else start.tokenizer
+    if start is None:
+        config = replace(config, vocab_size=tokenizer.vocab_size)
+    if any(each.name == "fused" for each in fields(config)):
+        config = replace(config, fused=True)
+    window = _window(family, config)
+    sources = cut(split, tokenizer, window, texts.unit)
+
+    private = texts.private or (start is not None and start.private)
+    return Plan(
+        RunConfig(
+            task=family.task,
+            model=ModelSpec(family.name, asdict(config), resolved.borrowed),
+            data=DataSpec(texts.name, texts.source, texts.sha256, split.name, private, texts.unit, window, encoding),
+            train=asdict(checked),
+            seed=seed,
+            versions={
+                "kakehashi": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+            threads=torch.get_num_threads(),
+            started_from=None if start is None else start.name,
+        ),
+        tokenizer,
+        sources,
+        resolved.source,
+        None if start is None else start.load_best(),
+    )
+
+
+def open_sources(config: RunConfig, tokenizer: CharTokenizer) -> tuple[Source, Source]:
+    """(train, validation) of a run, from the text it was started with. Raises TrainingError where that has changed."""
+    spec = config.data
+    texts = read_corpus(spec.source, encoding=spec.encoding, unit=spec.unit)
+    if texts.sha256 != spec.sha256:
+        raise TrainingError(
+            f"{spec.source} has changed since the run began (sha256 {texts.sha256[:12]}, was {spec.sha256[:12]}): "
+            f"bring the old text back, or start a new run"
+        )
+    return cut(texts.split(config.seed), tokenizer, spec.block_size, spec.unit)
+
+
+def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, Any]:
+    family = resolved.family
+    if family is None:
+        raise TrainingError(f"{said} has no Config: training needs a file as models/protocol.py describes it")
+    if family.task != "lm":
+        raise TrainingError(f"{said} has the task {family.task!r}: training on a text needs 'lm'")
+    if preset is None:
+        return family, resolved.config
+    if preset not in family.presets:
+        raise TrainingError(f"preset must be one of {', '.join(family.presets)}, got {preset!r}")
+    return family, family.presets[preset]
+
+
+def _window(family: Family, config: Any) -> int:
+    """Tokens in a training window: what the model can see, unless it slides over texts of any length."""
+    seen = getattr(config, "block_size", 1)
+    with torch.device("meta"):  # no memory for weights: only the kind of state is asked for
+        slides = isinstance(family.Model(config).new_state(1), TokenWindow)
+    return max(seen, SHORTEST_WINDOW) if slides else seen

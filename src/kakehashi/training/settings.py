@@ -1,0 +1,86 @@
+"""The dials of training, checked: a wrong one is named with its value before anything starts."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from kakehashi import Mistake
+from kakehashi.runs import first_mistake
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class TrainingError(Mistake):
+    """Training cannot start or go on: one line that says why."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One dial, `steps`, is enough: what is None follows from others, and holds that value once made.
+
+    A step sees `accumulate` batches of `batch_size` items. `clip` is the largest norm of the gradient, 0: no limit.
+    Matrices shrink by lr * weight_decay a step. Weights are float32; `dtype` is that of the arithmetic (autocast).
+    """
+
+    steps: int = 1000
+    batch_size: int = 32
+    lr: float = 1e-3
+    min_lr: float | None = None  # lr / 10
+    warmup: int | None = None  # steps until lr is reached; a twentieth of all
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    clip: float = 1.0
+    accumulate: int = 1
+    eval_every: int | None = None  # steps; a tenth of all
+    checkpoint_every: int | None = None  # steps; as eval_every
+    log_every: int | None = None  # steps; a hundredth of all
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self):
+        _at_least(self, 1, "steps", "batch_size", "accumulate")
+        _at_least(self, 0, "lr", "weight_decay", "clip")
+        derived = {
+            "min_lr": self.lr / 10,
+            "warmup": self.steps // 20,
+            "eval_every": max(1, self.steps // 10),
+            "checkpoint_every": self.eval_every or max(1, self.steps // 10),
+            "log_every": max(1, self.steps // 100),
+        }
+        for name, value in derived.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        _at_least(self, 1, "eval_every", "checkpoint_every", "log_every")
+        _at_least(self, 0, "min_lr", "warmup")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.dtype not in DTYPES:
+            raise TrainingError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
+            raise TrainingError(f"device must be cpu, cuda, cuda:N or mps, got {self.device!r}")
+        if self.dtype == "float16" and not self.device.startswith("cuda"):
+            raise TrainingError(f"dtype float16 needs device cuda, got {self.device!r}: choose bfloat16 or float32")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "TrainSettings":
+        """From what a person or a config.json says. Raises TrainingError for an unknown name or a value of no use."""
+        known = [each.name for each in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise TrainingError(f"there is no training setting {unknown[0]!r}; there are {', '.join(known)}")
+        try:
+            return TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            raise TrainingError(first_mistake(error)) from error
+
+
+def _at_least(settings: TrainSettings, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not least <= value < math.inf:  # a NaN fails, too
+            raise TrainingError(f"{name} must be at least {least}, got {value}")
