@@ -82,7 +82,13 @@ class Station:
     def say(self, key: str, values: dict, lang: str) -> str:
         """What Wrong(key, **values) says to a person: the station's own words, else those that all stations share."""
         name = f"wrong {key}"
-        return (self.texts(lang).get(name) or sections(HERE / f"{lang}.md")[name]).format(**values)
+        words = (self.texts(lang).get(name) or sections(HERE / f"{lang}.md")[name]).format(**values)
+        return "\n".join(line for line in words.splitlines() if line.strip())  # not all errors have a line of code
+
+    def head(self, lang: str) -> str:
+        """What stands on top of the starter."""
+        words = sections(HERE / f"{lang}.md")["starter"]
+        return words.format(station=self.id, title=self.texts(lang)["title"], first=self.symbols[0])
 
     def hint(self, symbol: str, lang: str) -> str:
         """Hint 1: the idea of a symbol."""
@@ -102,7 +108,7 @@ def read(folder: Path) -> Station:
     spec = spec_from_file_location(f"kakehashi_station_{folder.name}", folder / "station.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return replace(module.STATION, folder=folder)
+    return replace(module.STATION, folder=folder.resolve())
 
 
 @cache

@@ -1,0 +1,225 @@
+"""One grading, inside the process made for it: load the learner's file beside a private reference, run the checks.
+
+Each written symbol is judged alone, everything else taken from the reference, so that a failing check accuses the
+symbol it names; then the house checks run the learner's whole file. Accidents are told apart from errors: a symbol
+imported instead of written, a changed torch, a forbidden primitive.
+"""
+
+import inspect
+import re
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from operator import attrgetter
+from pathlib import Path
+from types import FrameType, ModuleType
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from kakehashi import source
+from kakehashi.journey import stations
+from kakehashi.journey.checking import Wrong
+
+WATCHED = ("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.autograd", "torch.optim")
+
+
+@cache
+def load_checks(folder: Path) -> ModuleType:
+    """checks.py of a station, imported once; a server does it before it forks."""
+    spec = spec_from_file_location(f"kakehashi_checks_{folder.name}", folder / "checks.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Judge:
+    """Judges one request: {"folder" of the station, "reference" and "file" (absolute paths), "text" (the file as it was
+    read), "symbols" to judge one by one, "house": whether to judge the whole file after them}."""
+
+    def __init__(self, request: dict, tell: Callable[[dict], None]):
+        self.station = stations.read(Path(request["folder"]))
+        self.checks = load_checks(self.station.folder)
+        self.file, self.text, self.reference = request["file"], request["text"], request["reference"]
+        self.subjects = [[symbol] for symbol in request["symbols"]] + [None] * request["house"]
+        self.tell = tell
+
+    def run(self) -> int:
+        """Tell each verdict as it falls; return how many checks were run. A file that does not load ends it."""
+        ref = source.load(self.reference)
+        self.torch = torch_state()
+        self.tell({"running": ""})
+        count = 0
+        for subject in self.subjects:
+            symbol = subject[0] if subject else ""
+            code = self.compose(subject)
+            started = time.perf_counter()
+            try:
+                mine = source.load(self.file, code)
+                refuse_changes(self.torch)
+                for each in subject or self.station.symbols:
+                    self.refuse_import(mine, each)
+            except BaseException as error:
+                self.report(stations.Check("", symbol, 0), started, error)
+                return count
+            for check in self.station.checks:
+                if self.station.owner(check.symbol) == symbol:
+                    self.tell({"running": check.id})
+                    started = time.perf_counter()
+                    self.report(check, started, self.failure(check, mine, ref), mine)
+                    count += 1
+        return count
+
+    def compose(self, subject: list[str] | None):
+        """The learner's code with all but the subject from the reference; None: all that the learner has written."""
+        code, borrowed = source.compose(self.text, self.file, source.read(self.reference), self.reference, subject)
+        for own in subject or self.station.symbols:
+            if any(f"{each}.".startswith(f"{own}.") for each in borrowed):
+                raise AssertionError(f"{own} would be graded, but comes from the reference")
+        return code
+
+    def refuse_import(self, mine: ModuleType, symbol: str) -> None:
+        """Raise Wrong "imported" where a graded symbol was made in another place, or inherits from the answer."""
+        thing = mine
+        for name in symbol.split("."):
+            thing = getattr(thing, name)
+            home = getattr(thing, "__module__", mine.__name__)
+            ancestors = [each.__module__ for each in thing.__mro__] if isinstance(thing, type) else []
+            if home != mine.__name__ or self.station.module in ancestors:
+                home = home if home != mine.__name__ else self.station.module
+                raise Wrong("imported", symbol=symbol, module=home)
+
+    def failure(self, check: stations.Check, mine: ModuleType, ref: ModuleType) -> BaseException | None:
+        """What one check raised, or what its run betrayed."""
+        torch.manual_seed(0)
+        torch.set_grad_enabled(True)
+        torch.set_default_dtype(torch.float32)
+        rng = torch.Generator().manual_seed(zlib.crc32(check.id.encode()))
+        guard = Forbid(self.station.forbid, self.file)
+        raised = None
+        try:
+            with guard if self.station.forbid else nullcontext():
+                getattr(self.checks, check.id)(mine, ref, rng)
+        except BaseException as error:  # SystemExit, too: a learner's exit() is a failed check
+            raised = error
+        try:
+            refuse_changes(self.torch)
+        except Wrong as changed:
+            return changed
+        return guard.seen or raised
+
+    def report(
+        self, check: stations.Check, started: float, error: BaseException | None, mine: ModuleType | None = None
+    ) -> None:
+        """Tell the verdict of a check: ok, or the key, values and place of what went wrong."""
+        ms = round(1000 * (time.perf_counter() - started), 1)
+        key, values, where = self.explain(error) if error else ("", {}, None)
+        if error and not where:
+            where = self.definition(mine, check.symbol)
+        verdict = {"check": check.id, "symbol": check.symbol, "ok": error is None}
+        self.tell(verdict | {"key": key, "values": values, "where": where, "ms": ms})
+
+    def explain(self, error: BaseException) -> tuple[str, dict, dict | None]:
+        """The key and values of an error, and the learner's own line that led to it, the last of them.
+
+        Of frames further down only those in borrowed code are named: they lie in the reference, the cause does not.
+        """
+        where, code, seen, borrowed = None, "", "", ""
+        for frame, line in frames(error):
+            name = frame.f_code.co_qualname
+            if frame.f_code.co_filename == self.file:
+                where, borrowed = {"file": self.file, "line": line, "symbol": name}, ""
+                code = self.text.splitlines()[line - 1].strip()
+                seen = shapes(code, frame)
+            elif frame.f_code.co_filename == self.reference and frame.f_globals.get("__file__") == self.file:
+                borrowed = name
+        if isinstance(error, Wrong):
+            return error.key, error.values, where
+        words = (f"{type(error).__name__}: {error}".strip().splitlines() or [""])[0]
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return "memory", {"error": words, "limit": self.station.memory >> 20}, where
+        values = {"error": words, "code": code, "shapes": seen}
+        if borrowed:
+            return "raised_borrowed", values | {"borrowed": borrowed}, where
+        return ("raised" if where else "unusable"), values, where
+
+    def definition(self, mine: ModuleType | None, symbol: str) -> dict | None:
+        """Where a symbol stands in the learner's file."""
+        with suppress(AttributeError, OSError, TypeError):  # missing, not in a file, not a function or class
+            thing = attrgetter(symbol)(mine)
+            if inspect.getsourcefile(thing) == self.file:
+                return {"file": self.file, "line": inspect.getsourcelines(thing)[1], "symbol": symbol}
+        return None
+
+
+class Forbid(TorchFunctionMode):
+    """Refuses torch functions by name, under any alias, when the learner's file calls them, or lets torch call them."""
+
+    def __init__(self, names: tuple[str, ...], file: str):
+        super().__init__()
+        self.names, self.file = names, file
+        self.seen: Wrong | None = None  # kept: the learner's code may catch what is raised
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if name in self.names and outside_torch(sys._getframe(1)).f_code.co_filename == self.file:
+            self.seen = Wrong("forbidden", name=name)
+            raise self.seen
+        return func(*args, **(kwargs or {}))
+
+
+def outside_torch(frame: FrameType) -> FrameType:
+    """The frame that called into torch."""
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "torch":
+        frame = frame.f_back
+    return frame
+
+
+def torch_state() -> dict[str, object]:
+    """What a learner's file must leave as it is: torch's callables, the methods of its layers, its global switches."""
+    state: dict[str, object] = {
+        "torch.get_default_dtype()": torch.get_default_dtype(),
+        "torch.is_grad_enabled()": torch.is_grad_enabled(),
+    }
+    spaces = {name: sys.modules[name] for name in WATCHED} | {"torch.Tensor": torch.Tensor}
+    spaces |= {f"torch.nn.{name}": layer for name, layer in vars(torch.nn).items() if isinstance(layer, type)}
+    for space, holder in spaces.items():
+        state |= {f"{space}.{name}": value for name, value in vars(holder).items() if callable(value)}
+    return state
+
+
+def refuse_changes(before: dict[str, object]) -> None:
+    """Raise Wrong "patched" where torch's state is another than before. New names in a module are no change of torch;
+    in a class they override something."""
+    after = torch_state()
+    for name in before | after:
+        added_to_module = name not in before and name.rpartition(".")[0] not in before
+        if not added_to_module and after.get(name) is not before.get(name):
+            raise Wrong("patched", name=name)
+
+
+def frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """Frame and line of an error, from the outermost call to the place."""
+    trace = error.__traceback__
+    while trace:
+        yield trace.tb_frame, trace.tb_lineno
+        trace = trace.tb_next
+
+
+def shapes(code: str, frame: FrameType) -> str:
+    """The tensors that a line of code names, with their shapes: "x (2, 5, 16), self.weight (16, 16)"."""
+    found = {}
+    for dotted in re.findall(r"[A-Za-z_][\w.]*", code):
+        names = dotted.split(".")
+        value = frame.f_locals.get(names[0])
+        for i, name in enumerate([*names[1:], ""], 1):
+            if isinstance(value, torch.Tensor):
+                found[".".join(names[:i])] = tuple(value.shape)
+                break
+            with suppress(Exception):  # a property of the learner's
+                value = getattr(value, name, None)
+    return ", ".join(f"{name} {shape}" for name, shape in found.items())
