@@ -32,7 +32,7 @@ from typing import IO, Any
 
 MIB = 1 << 20
 GRACE = 1  # seconds that the child's own alarm waits behind the parent's clock
-VALUE_BYTES = 16 * MIB
+VALUE_BYTES = 4 * MIB
 _OUT_OF_MEMORY = ("MemoryError", "allocate memory")  # as Python, the system and PyTorch put it
 _LINUX = sys.platform == "linux"
 _KEPT = (
@@ -214,7 +214,7 @@ class _Capture(threading.Thread):
         with self.pipe:
             while chunk := os.read(self.pipe.fileno(), 1 << 16):
                 self.kept += chunk
-                if (surplus := len(self.kept) - 2 * self.half) > self.half:
+                if (surplus := len(self.kept) - 2 * self.half) > 0:
                     del self.kept[self.half : self.half + surplus]
                     self.left_out += surplus
 
