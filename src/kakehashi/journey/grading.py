@@ -214,10 +214,8 @@ def refusal(path: Path) -> tuple[Result | None, str]:
         return refuse("unreadable", error=str(error)), ""
     try:
         compile(text.removeprefix("\ufeff"), str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return refuse("syntax", error.lineno or 1, error=error.msg), text
-    except ValueError as error:  # a null byte
-        return refuse("unreadable", error=str(error)), text
+    except (SyntaxError, ValueError) as error:  # some versions of Python raise the latter for a null byte
+        return refuse("syntax", getattr(error, "lineno", None) or 1, error=getattr(error, "msg", str(error))), text
     for found in source.lint_imports(text):
         return refuse("imports_answer", found.line, module=found.module), text
     return None, text

@@ -58,6 +58,7 @@ class Judge:
             symbol = subject[0] if subject else ""
             code = self.compose(subject)
             started = time.perf_counter()
+            reset_switches()
             try:
                 mine = source.load(self.file, code)
                 refuse_changes(self.torch)
@@ -95,9 +96,8 @@ class Judge:
 
     def failure(self, check: stations.Check, mine: ModuleType, ref: ModuleType) -> BaseException | None:
         """What one check raised, or what its run betrayed."""
+        reset_switches()
         torch.manual_seed(0)
-        torch.set_grad_enabled(True)
-        torch.set_default_dtype(torch.float32)
         rng = torch.Generator().manual_seed(zlib.crc32(check.id.encode()))
         guard = Forbid(self.station.forbid, self.file)
         raised = None
@@ -177,6 +177,11 @@ def outside_torch(frame: FrameType) -> FrameType:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "torch":
         frame = frame.f_back
     return frame
+
+
+def reset_switches() -> None:
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
 
 
 def torch_state() -> dict[str, object]:
