@@ -96,8 +96,8 @@ def fill(starter: str, source: str, symbols: Iterable[str]) -> str:
                 raise SourceError(f"the starter has {len(places)} definitions of {name!r}, not {i + 1} functions")
             old, new = body_of(into, places[i]), body_of(text, node)
             if (old.indent is None) != (new.indent is None):  # one of them on one line: the whole definition moves
-                (start, end), indent = _whole_lines(into, places[i])
-                (first, last), from_indent = _whole_lines(text, node)
+                (start, end), indent = whole_lines(into, places[i])
+                (first, last), from_indent = whole_lines(text, node)
                 splices[start] = Splice(start, end, text.reindent(first, last, from_indent, indent))
             elif old.indent is None:
                 splices[old.start] = Splice(old.start, old.end, text.data[new.start : new.end])
@@ -107,8 +107,8 @@ def fill(starter: str, source: str, symbols: Iterable[str]) -> str:
     return into.splice(splices.values())
 
 
-def _whole_lines(text: Text, node: Definition) -> tuple[tuple[int, int], bytes]:
-    """The bytes of a definition's lines, decorators included, and its indentation."""
+def whole_lines(text: Text, node: ast.stmt) -> tuple[tuple[int, int], bytes]:
+    """The bytes of a statement's lines, decorators included, and its indentation."""
     first, last = text.place(node)
     start = text.starts[first - 1]
     return (start, text.line_at(text.offset(last, 0))[1]), text.data[text.starts[node.lineno - 1] : text.span(node)[0]]
@@ -205,8 +205,11 @@ def hints(source: str, symbol: str) -> Hints:
         for token in text.tokens:
             if token.kind != tokenize.COMMENT or not body.start <= token.start < body.end:
                 continue
-            shapes += (found[0] for found in _SHAPES.finditer(token.text))
-            if len(_SHAPES.sub("", token.text.lstrip("#")).split()) < 3:  # no reason, but a shape, or "each (B, T, C)"
+            found = [shape[0] for shape in _SHAPES.finditer(token.text)]
+            shapes += found
+            if (
+                found and len(_SHAPES.sub("", token.text.lstrip("#")).split()) < 3
+            ):  # at most "each (B, T, C)": no reason
                 continue
             line_start, line_end = text.line_at(token.start)
             alone = not text.data[line_start : token.start].strip()

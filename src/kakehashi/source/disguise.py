@@ -15,6 +15,7 @@ from kakehashi.source.rewrites import REWRITES, Rewrite, Scope, own_names, tenso
 from kakehashi.source.text import Function, Splice, Text
 
 SHARE = 0.6  # of the places where something can be rewritten or renamed, how many are
+ROUNDS = 5  # the kinds of rewrite are dealt to as many rounds, each working on what the last one left
 
 
 def disguise(source: str, seed: int) -> str:
@@ -31,17 +32,18 @@ def hide(injected: Injected, seed: int) -> Injected:
 
 def _disguised(source: str, seed: int, lines: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     rng = random.Random(seed)
-    for kind in rng.sample(list(REWRITES), len(REWRITES)):
-        rewritten = apply(source, REWRITES[kind], rng)
+    kinds = rng.sample(list(REWRITES.values()), len(REWRITES))
+    for i in range(ROUNDS):
+        rewritten = rewrite(source, kinds[i::ROUNDS], rng)
         lines = follow(source, rewritten, lines)
         source = rewritten
     return rename_locals(source, rng), lines  # renaming keeps every line in its place
 
 
-def apply(source: str, rewrite: Rewrite, rng: random.Random, share: float = SHARE) -> str:
-    """Make one kind of rewrite in a share of its places; of places that overlap, in one."""
+def rewrite(source: str, kinds: list[Rewrite], rng: random.Random, share: float = SHARE) -> str:
+    """Rewrite a share of the places that some kinds of rewrite find; of places that overlap, one."""
     text = Text(source)
-    places = [site for scope in scopes(text) for site in rewrite(text, scope)]
+    places = [site for scope in scopes(text) for kind in kinds for site in kind(text, scope)]
     splices: list[Splice] = []
     for site in rng.sample(places, len(places)):
         if rng.random() < share and (splice := swap(text, site)):

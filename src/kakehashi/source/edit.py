@@ -30,8 +30,8 @@ class Edit:
     """Within a symbol, turn the one place that looks like `find` into `replace`.
 
     find is an expression, a statement or several in a row. `$x` stands for any expression, the same one where it is
-    named twice; `$...a` for the arguments that are left. replace may use both; "" removes the statement. forms are other
-    (find, replace) pairs, tried in order where the first does not match: code in another style.
+    named twice; `$...a` for the arguments that are left. replace may use both; "" removes the statement. forms are
+    other (find, replace) pairs, tried in order where the first does not match: code in another style.
     """
 
     symbol: str

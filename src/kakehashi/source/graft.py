@@ -8,10 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from kakehashi.source.cut import blank_functions, empty, is_blank
-from kakehashi.source.text import BOM, Definition, SourceError, Text, bound, read, syntax_errors
-
-Line = tuple[str, int]  # text, and where it came from: n for line n of the learner, n + offset for one of the reference
+from kakehashi.source.cut import blank_functions, empty, is_blank, whole_lines
+from kakehashi.source.text import Definition, SourceError, Text, bound, read, syntax_errors
 
 
 def compose(
@@ -19,99 +17,130 @@ def compose(
 ) -> tuple[CodeType, list[str]]:
     """Code of the learner's file with the reference in the place of what is not the learner's, and what was borrowed.
 
-    mine=None: all the learner wrote stays; what is missing or blank is borrowed. mine=[symbol, ...]: only these are the
-    learner's; every other symbol of the reference comes from there, so a failure belongs to the symbols asked about.
+    mine=None: all the learner wrote stays; what is blank, or missing and needed, is borrowed. mine=[symbol, ...]: only
+    these are the learner's; every other symbol comes from the reference, so a failure belongs to what is asked about.
 
     Definitions are borrowed whole, for two halves of a class seldom agree on their attributes; only in a class that is
-    the learner's, the methods left blank are borrowed singly. What only the learner has (helpers, imports) always stays,
-    and imports and constants it lacks are added. Tracebacks and inspect.getsource of a function find the file it stands
-    in. Raises SourceError while one of `mine` is blank or missing: else the reference would pass in its place.
+    the learner's, methods left blank are borrowed singly. What the learner alone has (helpers, imports) always stays;
+    imports and constants it lacks are added. Tracebacks and inspect.getsource of a function find the file it stands in.
+    Raises SourceError while one of `mine` is blank or missing: else the reference would pass in its place.
     """
-    lines, offset, borrowed = _graft(learner, str(learner_path), reference, str(reference_path), mine)
+    weave, borrowed = _graft(Text(learner, str(learner_path)), Text(reference, str(reference_path)), mine)
+    lines = weave.lines()
     origins = [0, *(origin for _, origin in lines)]
-    tree = Text("".join(text for text, _ in lines), str(learner_path)).tree
+    tree = Text("".join(line for line, _ in lines), str(learner_path)).tree
     for node in ast.walk(tree):
         if hasattr(node, "lineno"):
             node.lineno, node.end_lineno = origins[node.lineno], origins[node.end_lineno]
-    return _settle(_compiled(tree, learner_path), offset, str(reference_path)), borrowed
+    return _settle(_compiled(tree, learner_path), weave.offset, str(reference_path)), borrowed
 
 
 def composed(
     learner: str, reference: str, mine: Iterable[str] | None = None, learner_path: str | Path = "the file"
 ) -> tuple[str, list[str]]:
     """The same as one text that is complete on its own: what a run keeps as its source.py."""
-    lines, _, borrowed = _graft(learner, str(learner_path), reference, "the reference", mine)
-    return "".join(text for text, _ in lines), borrowed
+    weave, borrowed = _graft(Text(learner, str(learner_path)), Text(reference, "the reference"), mine)
+    return "".join(line for line, _ in weave.lines()), borrowed
 
 
-def _graft(learner: str, learner_name: str, reference: str, reference_name: str, mine: Iterable[str] | None):
-    text, model = Text(learner, learner_name), Text(reference, reference_name)
+class _Weave:
+    """The learner's lines with lines of the reference among them, each with its origin: n is line n of the learner,
+    n + offset line n of the reference."""
+
+    def __init__(self, text: Text, model: Text):
+        self.text, self.model = text, model
+        self.own = text.lines()
+        self.offset = len(self.own)
+        self.line_break = "\r\n" if b"\r\n" in text.data else "\n"
+        self.instead: dict[int, tuple[int, list[tuple[str, int]]]] = {}  # first line -> last line, what replaces them
+        self.added: dict[int, list[tuple[str, int]]] = {}  # line -> what follows it
+
+    def replace(self, old: Definition, new: Definition) -> None:
+        _, indent = whole_lines(self.text, old)
+        first, last = self.text.place(old)
+        self.instead[first] = last, self.taken(new, indent)
+
+    def insert(self, after: int, new: ast.stmt) -> None:
+        space = [(self.line_break, self.offset)] * 2 if isinstance(new, Definition) else []
+        lines = self.taken(new, b"")
+        if not isinstance(new, Definition):  # runs among the learner's statements: an error there is told as being here
+            lines = [(line, max(after, 1)) for line, _ in lines]
+        self.added.setdefault(after, []).extend(space + lines)
+
+    def taken(self, node: ast.stmt, indent: bytes) -> list[tuple[str, int]]:
+        (start, end), old_indent = whole_lines(self.model, node)
+        lines = self.model.reindent(start, end, old_indent, indent).splitlines()
+        first, _ = self.model.place(node)
+        return [(line.decode() + self.line_break, first + i + self.offset) for i, line in enumerate(lines)]
+
+    def lines(self) -> list[tuple[str, int]]:
+        result = list(self.added.get(0, []))
+        done = 0
+        for i, line in enumerate(self.own, 1):
+            if i in self.instead:
+                done, lines = self.instead[i]
+                result += lines
+            if i > done:
+                ends = line.endswith(("\n", "\r")) or i not in self.added
+                result.append((line if ends else line + self.line_break, i))
+            result += self.added.get(i, [])
+        return result
+
+
+def _graft(text: Text, model: Text, mine: Iterable[str] | None) -> tuple[_Weave, list[str]]:
+    kept = None
     if mine is not None:
         mine = list(mine)
-        if unwritten := empty(learner, reference, mine):
-            raise SourceError(f"{learner_name}: still to be written: {', '.join(unwritten)}")
-    kept = None if mine is None else {symbol.split(".")[0] for symbol in mine}
-
-    lines: list[Line] = [(line, i) for i, line in enumerate(text.lines(), 1)]
-    offset = len(lines)
-    theirs = model.lines()
-    line_break = "\r\n" if "\r\n" in learner else "\n"
-    replaced: dict[int, tuple[int, list[Line]]] = {}  # first line -> last line, what stands there instead
-    added: dict[int, list[Line]] = {}  # line -> what follows it
-    borrowed: list[str] = []
-
-    def taken(node: ast.stmt) -> list[Line]:
-        first, last = model.place(node)
-        return [(theirs[i - 1].rstrip("\r\n") + line_break, i + offset) for i in range(first, last + 1)]
-
-    def borrow_method(name: str) -> None:
-        for old, new in zip(text.symbols[name], model.symbols[name], strict=False):
-            first, last = text.place(old)
-            indents = [
-                each.data[each.starts[node.lineno - 1] : each.span(node)[0]]
-                for each, node in ((model, new), (text, old))
-            ]
-            start, end = model.starts[model.place(new)[0] - 1], model.line_at(model.offset(new.end_lineno, 0))[1]
-            moved = model.reindent(start, end, *indents).decode().splitlines()
-            origin = model.place(new)[0] + offset
-            replaced[first] = last, [(line + line_break, origin + i) for i, line in enumerate(moved)]
-        borrowed.append(name)
-
-    cursor = _first_line(text) - 1
+        kept = {symbol.split(".")[0] for symbol in mine}
+        if unwritten := empty(text.source, model.source, mine):
+            raise SourceError(f"{text.name}: still to be written: {', '.join(unwritten)}")
+    weave, borrowed = _Weave(text, model), []
+    needed = _needed(text, model) if kept is None else set(model.symbols)
+    last = _first_line(text) - 1  # the learner's line after which what comes next in the reference may stand
     for statement in model.tree.body:
         names = bound(statement)
         here = [each for each in text.tree.body if bound(each) & names]
-        own = [each for each in here if isinstance(each, Definition)]
-        if isinstance(statement, Definition):
-            name = statement.name
-            theirs_only = kept is not None and name not in kept
-            if own and not theirs_only and not (is_blank(own[-1]) and not is_blank(statement)):
-                for method in blank_functions(text, model, name):
-                    borrow_method(method)
-            elif own:
-                first, last = text.place(own[-1])
-                replaced[first] = last, taken(statement)
-                borrowed.append(name)
-            elif theirs_only or not here:
-                after = max([cursor, *(each.end_lineno for each in here)])
-                added.setdefault(after, []).extend([(line_break, offset), (line_break, offset), *taken(statement)])
-                borrowed.append(name)
-        elif names - set().union(*map(bound, here)):
-            added.setdefault(cursor, []).extend(taken(statement))
-        cursor = max([cursor, *(each.end_lineno for each in here)])
+        last = max([last, *(each.end_lineno for each in here)])
+        if not isinstance(statement, Definition):
+            if names - set().union(*map(bound, here)):
+                weave.insert(last, statement)
+            continue
+        name = statement.name
+        own = text.symbols[name][-1] if name in text.symbols else None
+        if kept is None or name in kept:
+            if own and (is_blank(statement) or not is_blank(own)):
+                methods = blank_functions(text, model, name)
+                for method in methods:
+                    for old, new in zip(text.symbols[method], model.symbols[method], strict=False):
+                        weave.replace(old, new)
+                borrowed += methods
+                continue
+            if not own and (here or name not in needed):  # `GELU = nn.GELU` is written, too
+                continue
+        if own:
+            weave.replace(own, statement)
+        else:
+            weave.insert(last, statement)
+        borrowed.append(name)
+    return weave, borrowed
 
-    result = list(added.get(0, []))
-    skip_to = 0
-    for text_line, i in lines:
-        if i in replaced:
-            skip_to, instead = replaced[i]
-            result += instead
-        if i > skip_to:
-            result.append(
-                (text_line if text_line.endswith(("\n", "\r")) or i not in added else text_line + line_break, i)
-            )
-        result += added.get(i, [])
-    return result, offset, borrowed
+
+def _needed(text: Text, model: Text) -> set[str]:
+    """The reference's definitions that the learner's file asks for, or what it borrows asks for."""
+
+    def named(*nodes: ast.AST) -> set[str]:
+        return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+    present = set().union(*map(bound, text.tree.body))
+    blanks = (model.symbols[name][-1] for symbol in model.symbols for name in blank_functions(text, model, symbol))
+    constants = (each for each in model.tree.body if not isinstance(each, Definition) and not bound(each) <= present)
+    asked = named(text.tree, *blanks, *constants)
+    missing = {each.name: each for each in model.tree.body if isinstance(each, Definition)}
+    needed: set[str] = set()
+    while more := (asked & set(missing)) - present - needed:
+        needed |= more
+        asked = named(*(missing[name] for name in more))
+    return needed
 
 
 def _first_line(text: Text) -> int:

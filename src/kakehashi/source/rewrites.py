@@ -83,7 +83,7 @@ def is_tensor(node: ast.AST, names: frozenset[str] | set[str]) -> bool:
 
 
 def tensors(function: Function) -> frozenset[str]:
-    """The names that hold a tensor wherever they are bound: parameters annotated so, and what is assigned only tensors."""
+    """The names that hold a tensor wherever they are bound: parameters annotated so, what is assigned only tensors."""
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     annotated = {
         each for each in arguments if each.annotation and ast.unparse(each.annotation) in ("Tensor", "torch.Tensor")

@@ -45,7 +45,7 @@ class Text:
     """A parsed source text. Raises SourceError with `name`:line where it is not Python."""
 
     def __init__(self, source: str, name: str = "source"):
-        self.name = name
+        self.source, self.name = source, name
         self.data = source.encode()
         first = len(BOM.encode()) if source.startswith(BOM) else 0
         # Python's own notion of a line: \f and the Unicode separators, where str.splitlines also cuts, end none
@@ -82,18 +82,18 @@ class Text:
 
     @cached_property
     def tokens(self) -> list[Token]:
-        lines = self.lines()
-        plain = (line.rstrip("\r\n") + "\n" if line.endswith(("\r", "\n")) else line for line in lines if line)
+        bare = [line.rstrip("\r\n") for line in self.lines()]
+        lines = (line + "\n" * (i < len(bare)) for i, line in enumerate(bare, 1))
 
         def offset(place: tuple[int, int]) -> int:
-            line, column = place
-            if line > len(lines):
-                return len(self.data)
-            return min(self.offset(line, len(lines[line - 1][:column].encode())), len(self.data))
+            line, column = place[0] - 1, place[1]
+            if line >= len(bare) or column > len(bare[line]):  # the line break itself, however long, or the end
+                return self.starts[line + 1] if line + 1 < len(self.starts) else len(self.data)
+            return self.starts[line] + (column if bare[line].isascii() else len(bare[line][:column].encode()))
 
         return [
             Token(token.type, token.string, offset(token.start), offset(token.end))
-            for token in tokenize.generate_tokens(lambda: next(plain, ""))
+            for token in tokenize.generate_tokens(lambda: next(lines, ""))
         ]
 
     def newline_after(self, offset: int) -> Token:
@@ -113,7 +113,7 @@ class Text:
 
     @cached_property
     def symbols(self) -> dict[str, list[Definition]]:
-        """Dotted name -> its definitions in order: more than one where a name is defined again (a property's setter)."""
+        """Dotted name -> its definitions in order: more than one where it is defined again (a property's setter)."""
         found: dict[str, list[Definition]] = {}
 
         def collect(body: list[ast.stmt], prefix: str) -> None:
