@@ -1,8 +1,8 @@
 """Words for people, in English and Japanese.
 
-    t("cli.train.saved", run=run.path, steps=2000)      texts/en/cli.toml, texts/ja/cli.toml:  [train]  saved = "..."
+    t("cli.train.saved", run=run.path, steps=2000)      texts/en/cli.toml, texts/ja/cli.toml: [cli.train] saved = "..."
 
-The first part of a key is the file, one pair of files a room; the rest are its tables. Placeholders are those of
+The first part of a key is also the file's name: one pair of files a room, whose keys stand there in full. Placeholders are those of
 str.format ({loss:.3f}; a brace itself is doubled). To add a text, add the key to both files; a new room adds two files.
 
 Texts that lie elsewhere are read in the same way, by a path with {lang} in it:
@@ -65,8 +65,8 @@ class Texts:
     def problems(self, same: tuple[str, ...] = ()) -> list[str]:
         """What keeps the pair from being whole, a line each; [] where all is well.
 
-        Both files have the same keys with the same placeholders; no text is empty; a Japanese one holds kana or kanji,
-        unless its key is in `same`, and no variant that the glossary forbids.
+        Both files have the same keys with the same placeholders; no text is empty; a Japanese one with words in it
+        holds kana or kanji, unless its key is in `same`, and no variant that the glossary forbids.
         """
         english, japanese = self.all("en"), self.all("ja")
         found = [f"{self.path}: {key!r} is in one language only" for key in sorted(english.keys() ^ japanese.keys())]
@@ -83,7 +83,7 @@ class Texts:
                 )
             if not all(text.strip() for text in pair):
                 found.append(f"{self.path}: {key!r} is empty")
-            elif key not in same and not _JAPANESE.search(pair[1]):
+            elif key not in same and _is_foreign(pair[1]):
                 found.append(f"{self.path}: {key!r} is not Japanese in ja: {pair[1]!r}")
             found += [f"{self.path}: {key!r}: {line}" for line in forbidden(pair[1])]
         return sorted(found)
@@ -91,8 +91,7 @@ class Texts:
 
 def t(key: str, /, **values: object) -> str:
     """The text of a key such as "cli.train.saved". KeyError for a key, or a value, that is not there."""
-    room, _, rest = key.partition(".")
-    return Texts(HERE / "{lang}" / f"{room}.toml").get(rest, **values)
+    return Texts(HERE / "{lang}" / f"{key.partition('.')[0]}.toml").get(key, **values)
 
 
 def use(lang: str | None) -> None:
@@ -131,6 +130,12 @@ def plain(text: str, encoding: str | None) -> str:
     'OK loss <= 1.9 - 損失'
     """
     return "".join(_stand_in(character, encoding or "utf-8") for character in text)
+
+
+def _is_foreign(template: str) -> bool:
+    """Letters outside the placeholders, and none of them Japanese."""
+    words = "".join(literal for literal, *_ in string.Formatter().parse(template))
+    return any(map(str.isalpha, words)) and not _JAPANESE.search(words)
 
 
 @functools.lru_cache(4096)
