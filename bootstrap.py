@@ -149,8 +149,9 @@ class Voice:
 
 
 def language(option: Optional[str]) -> str:
-    """ "ja" or "en": the option, else the system's."""
-    spoken = option or os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG")
+    """ "ja" or "en": the option, $KAKEHASHI_LANG, else the system's."""
+    names = ("KAKEHASHI_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    spoken = option or next((os.environ[name] for name in names if os.environ.get(name)), None)
     if not spoken and os.name == "nt":
         import ctypes
 

@@ -64,6 +64,7 @@ def test_rooms_call_only_the_rooms_below():
         ("data", "import kakehashi.runs", False),
         ("training", "import kakehashi.inference", False),
         ("source", "import kakehashi.data", False),
+        ("texts", "import kakehashi.report", False),
         ("runs", "from kakehashi.models.protocol import Output", True),
         ("runs", "from kakehashi.models.gpt2 import Model", False),
         ("models/mlp.py", "from kakehashi.models.gpt2 import Model", False),
@@ -94,6 +95,20 @@ def test_a_model_file_can_be_read_alone():
             names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in getattr(node, "names", ())]
             for name in names if isinstance(node, ast.Import | ast.ImportFrom) else ():
                 assert name in allowed or name.partition(".")[0] in allowed - {"kakehashi"}, f"{file.name}: {name}"
+
+
+def test_the_examples_for_contributors_stand_in_the_files_they_name():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```\w+\n# (\S+)\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) == text.count("```") // 2 > 5
+    for path, example in examples:
+        assert example in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no longer:\n{example}"
+
+
+def test_the_pages_link_to_files_that_exist():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 # What is pinned
@@ -163,11 +178,12 @@ def test_both_languages_say_the_same():
         ("ja", {"LANG": "en_US.UTF-8"}, "ja"),
         (None, {"LANG": "ja_JP.UTF-8"}, "ja"),
         (None, {"LANG": "ja_JP.UTF-8", "LC_ALL": "C"}, "en"),
+        (None, {"LANG": "ja_JP.UTF-8", "KAKEHASHI_LANG": "en"}, "en"),
         (None, {}, "en"),
     ],
 )
 def test_it_speaks_the_language_of_the_system(monkeypatch, option, variables, spoken):
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+    for name in ("KAKEHASHI_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
