@@ -2,8 +2,9 @@
 
     t("cli.train.saved", run=run.path, steps=2000)      texts/en/cli.toml, texts/ja/cli.toml: [cli.train] saved = "..."
 
-The first part of a key is also the file's name: one pair of files a room, whose keys stand there in full. Placeholders are those of
-str.format ({loss:.3f}; a brace itself is doubled). To add a text, add the key to both files; a new room adds two files.
+The first part of a key is also the file's name: one pair of files a room, whose keys stand there in full. Placeholders
+are those of str.format ({loss:.3f}; a brace itself is doubled). To add a text, add the key to both files; a new room
+adds two files.
 
 Texts that lie elsewhere are read in the same way, by a path with {lang} in it:
 
