@@ -1,0 +1,5 @@
+"""`python -m kakehashi` is `kakehashi`."""
+
+from kakehashi.cli import main
+
+main()

@@ -1,0 +1,113 @@
+"""What commands share: the flags that every command takes, printing that survives any terminal, errors in one line."""
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kakehashi import Mistake, texts
+from kakehashi.texts import t
+
+as_json = False  # progress goes to stderr, and the last line of stdout is one JSON object
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code. A person's mistake is one line on stderr, a bug a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # what `plain` has no other word for must not end the program
+    global as_json
+    rest, as_json, lang = take_everywhere(arguments)
+    try:
+        texts.use(lang)
+        from kakehashi.cli.app import app  # now: the help texts are in the language chosen
+
+        return app(rest, prog_name="kakehashi", standalone_mode=False) or 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as wrong:
+        wrong.show()
+        return wrong.exit_code
+    except Mistake as mistake:
+        error(str(mistake))
+        return mistake.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        error(t("cli.interrupted"))
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def take_everywhere(arguments: list[str]) -> tuple[list[str], bool, str | None]:
+    """(the other arguments, --json?, --lang): the two flags that may stand anywhere before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest, json_wanted, lang = [], False, None
+    mine = iter(arguments[:end])
+    for argument in mine:
+        if argument == "--json":
+            json_wanted = True
+        elif argument == "--lang":
+            lang = next(mine, "")
+        elif argument.startswith("--lang="):
+            lang = argument.removeprefix("--lang=")
+        else:
+            rest.append(argument)
+    return rest + arguments[end:], json_wanted, lang
+
+
+def out() -> Console:
+    """Where words for people go: stdout, or stderr under --json."""
+    stream = sys.stderr if as_json else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), markup=False)
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """Print a paragraph."""
+    console = out()
+    console.print(Text(texts.plain(text, console.file.encoding), style=style or ""))
+
+
+def error(text: str) -> None:
+    """Print one line on stderr."""
+    print(texts.plain(t("cli.error", message=text), sys.stderr.encoding), file=sys.stderr)
+
+
+def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = ()) -> None:
+    """Print a table; the columns in `numbers` are set to the right."""
+    console = out()
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if place in numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(texts.plain(str(cell), console.file.encoding) for cell in row))
+    console.print(drawn)
+
+
+def result(value: dict[str, Any]) -> None:
+    """Under --json: the last line of stdout. Otherwise nothing: the words were said."""
+    if as_json:
+        print(json.dumps(value, ensure_ascii=True), flush=True)
+
+
+def interactive() -> bool:
+    """Is a person there to answer?"""
+    return sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+
+
+def ask(question: str, default: str = "") -> str:
+    """One line from the person; the default for an empty one, or where nobody is there."""
+    if not interactive():
+        return default
+    return input(texts.plain(question, sys.stdout.encoding) + " ").strip() or default
+
+
+def leave(code: int) -> None:
+    """End the command with this exit code: 1 the answer is no, 3 cannot tell."""
+    raise typer.Exit(code)
+

@@ -1,0 +1,209 @@
+"""Commands that make and use runs: train, sample, runs, show, data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kakehashi.cli import console
+from kakehashi.texts import t
+
+Root = Annotated[Path, typer.Option("--root", help=t("cli.option.root"))]
+Device = Annotated[str, typer.Option(help=t("cli.option.device"))]
+Seed = Annotated[int, typer.Option(help=t("cli.option.seed"))]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help=t("cli.option.run_path"))]
+
+
+def train(
+    model: Annotated[str, typer.Option(help=t("cli.train.model"))] = "gpt2",
+    data: Annotated[str, typer.Option(help=t("cli.train.data"))] = "identifiers",
+    preset: Annotated[str | None, typer.Option(help=t("cli.train.preset"))] = None,
+    steps: Annotated[int | None, typer.Option(help=t("cli.train.steps"))] = None,
+    batch_size: Annotated[int | None, typer.Option(help=t("cli.train.batch_size"))] = None,
+    lr: Annotated[float | None, typer.Option(help=t("cli.train.lr"))] = None,
+    weight_decay: Annotated[float | None, typer.Option(help=t("cli.train.weight_decay"))] = None,
+    accumulate: Annotated[int | None, typer.Option(help=t("cli.train.accumulate"))] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help=t("cli.train.checkpoint_every"))] = None,
+    dtype: Annotated[str | None, typer.Option(help=t("cli.train.dtype"))] = None,
+    engine: Annotated[str, typer.Option(help=t("cli.train.engine"))] = "torch",
+    device: Device = "cpu",
+    seed: Seed = 1337,
+    unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
+    encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
+    from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
+    resume: Annotated[Path | None, typer.Option(help=t("cli.train.resume"))] = None,
+    root: Root = Path("runs"),
+) -> None:
+    from kakehashi import training
+    from kakehashi.cli.progress import Watched, duration
+    from kakehashi.inference import Engine
+    from kakehashi.runs import Run
+
+    given = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "accumulate": accumulate,
+        "checkpoint_every": checkpoint_every,
+        "dtype": dtype,
+    }
+    if resume:
+        made = Run.open(resume)
+        console.say(t("cli.train.resuming", run=made.path))
+    else:
+        plan = training.plan(
+            model,
+            data,
+            preset=preset,
+            engine=engine,
+            seed=seed,
+            encoding=encoding,
+            unit=unit,
+            from_run=from_run,
+            device=device,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        made = plan.create(root) if run is None else plan.create(run.parent, run.name)
+        if plan.borrowed:
+            console.say(t("cli.train.borrowed", symbols=", ".join(plan.borrowed)))
+        console.say(t("cli.train.starting", run=made.path, model=model, data=plan.config.data.name))
+    watched = Watched()
+    try:
+        training.train(made.config, made, [watched])
+    finally:
+        watched.close()
+    completions = Engine(made.load_model(), made.tokenizer, device).generate([""] * 8, max_tokens=60, seed=seed)
+    made.write_samples(samples_page(made.name, [each.text for each in completions]))
+    summary = made.summary()
+    console.say(t("cli.train.done", val=summary["val_loss"], time=duration(summary["seconds"]), run=made.path))
+    console.result({"run": str(made.path), **summary})
+
+
+def samples_page(name: str, samples: list[str]) -> str:
+    """samples.md of a run."""
+    fences = "\n\n".join(f"```\n{sample}\n```" for sample in samples)
+    return f"# {name}\n\n{fences}\n"
+
+
+def sample(
+    run: RunPath,
+    prompt: Annotated[str, typer.Option(help=t("cli.sample.prompt"))] = "",
+    n: Annotated[int, typer.Option("-n", help=t("cli.sample.n"))] = 5,
+    max_tokens: Annotated[int, typer.Option(help=t("cli.sample.max_tokens"))] = 200,
+    temperature: Annotated[float, typer.Option(help=t("cli.sample.temperature"))] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help=t("cli.sample.top_k"))] = None,
+    top_p: Annotated[float | None, typer.Option(help=t("cli.sample.top_p"))] = None,
+    stop: Annotated[list[str] | None, typer.Option(help=t("cli.sample.stop"))] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    from kakehashi.inference import Engine
+    from kakehashi.runs import Run
+
+    opened = Run.open(run)
+    completions = Engine(opened.load_model(), opened.tokenizer, device).generate(
+        [prompt] * n,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop=tuple(stop or ()),
+        seed=seed,
+    )
+    for each in completions:
+        console.say(prompt + each.text)
+    console.result({"run": str(run), "prompt": prompt, "samples": [each.text for each in completions]})
+
+
+def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path("runs")) -> None:
+    from kakehashi.runs import list_runs
+
+    found = [{"run": str(each.path), **each.summary()} for each in list_runs(root)]
+    if not found:
+        console.say(t("cli.runs.none", root=root))
+    else:
+        columns = ["run", "model", "data", "step", "val_loss", "seconds"]
+        rows = [[shown(each[column]) for column in columns] for each in found]
+        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=(3, 4, 5))
+    console.result({"runs": found})
+
+
+def show(run: RunPath) -> None:
+    from kakehashi.runs import Run
+
+    opened = Run.open(run)
+    summary = opened.summary()
+    console.table([t("cli.show.what"), t("cli.show.value")], [[name, shown(value)] for name, value in summary.items()])
+    evaluations = [row for row in opened.metrics() if row["split"] == "val"]
+    console.say()
+    rows = [[row["step"], shown(row["loss"])] for row in evaluations]
+    console.table([t("cli.runs.step"), t("cli.runs.val_loss")], rows, numbers=(0, 1))
+    samples = opened.path / "samples.md"
+    if samples.exists():
+        console.say("\n" + samples.read_text(encoding="utf-8"))
+    console.result({"run": str(run), "config": opened.config.to_dict(), **summary})
+
+
+def shown(value) -> str:
+    """A value of a table."""
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+data = typer.Typer(rich_markup_mode=None)
+
+
+@data.command("list", help=t("cli.data.list"))
+def data_list() -> None:
+    from kakehashi.data import catalogue
+
+    sets = catalogue()
+    columns = ["name", "about", "licence", "use", "found"]
+    rows = [[each.name, each.about, each.licence, each.use, each.found or where(each)] for each in sets]
+    console.table([t(f"cli.data.{column}") for column in columns], rows)
+    keys = ("name", "about", "unit", "licence", "use", "url", "sha256")
+    facts = [{key: getattr(each, key) for key in keys} | {"found": str(each.found or "")} for each in sets]
+    console.result({"data": facts})
+
+
+def where(dataset) -> str:
+    """Where a set that is not on the disk comes from."""
+    return t("cli.data.to_get", name=dataset.name) if dataset.url else t("cli.data.made_here")
+
+
+@data.command("get", help=t("cli.data.get"))
+def data_get(name: Annotated[str, typer.Argument(help=t("cli.data.name_option"))]) -> None:
+    from kakehashi.data import get
+
+    path = get(name)
+    console.say(t("cli.data.got", name=name, path=path))
+    console.result({"name": name, "path": str(path)})
+
+
+@data.command("show", help=t("cli.data.show"))
+def data_show(
+    name: Annotated[str, typer.Argument(help=t("cli.train.data"))],
+    encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
+) -> None:
+    from kakehashi.data import corpus
+
+    found = corpus(name, encoding, unit)
+    split = found.split()
+    facts = {
+        "name": found.name,
+        "documents": len(found.documents),
+        "characters": sum(map(len, found.documents)),
+        "alphabet": len(set().union(*found.documents)),
+        "unit": found.unit,
+        "train": len(split.train),
+        "val": len(split.val),
+        "split": split.name,
+        "licence": found.licence,
+        "origin": found.origin,
+        "sha256": found.sha256,
+    }
+    console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
+    console.say("\n" + "\n".join(document[:80] for document in found.documents[:5]))
+    console.result(facts)
