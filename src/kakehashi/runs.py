@@ -201,12 +201,11 @@ class Run:
         try:
             if self._lock.lock_counter == 1:
                 atomic_write(holder, str(os.getpid()))
-                for left_over in self.path.rglob(TEMPORARY):  # by a process that was killed inside a write
-                    left_over.unlink()
+                with _writing(self.path):
+                    for left_over in self.path.rglob(TEMPORARY):  # by a process that was killed inside a write
+                        left_over.unlink()
             yield self
         finally:
-            if self._lock.lock_counter == 1:
-                holder.unlink(missing_ok=True)
             self._lock.release()
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -268,6 +267,19 @@ class Run:
             return [json.loads(line) for line in lines]
         except ValueError as error:
             raise RunError(f"{self._metrics} is damaged: {error}") from error
+
+    def summary(self) -> dict[str, Any]:
+        """A run in one row: what learnt what, how far it is, its lowest validation loss (None before the first)."""
+        rows = self.metrics()
+        return {
+            "model": self.config.model.name,
+            "data": self.config.data.name,
+            "private": self.private,
+            "step": rows[-1]["step"] if rows else 0,
+            "steps": self.config.train.get("steps"),
+            "val_loss": min((row["loss"] for row in rows if row["split"] == "val"), default=None),
+            "seconds": rows[-1]["time"] if rows else 0.0,
+        }
 
     def load_best(self) -> Arrays:
         """The best weights. Raises RunError where there are none yet."""

@@ -35,23 +35,25 @@ def train(
     engine = TorchEngine(settings.device, settings.dtype, config.threads)
     with run.lock():
         state = begin(config, run, settings, engine)
-        with stop_on_ctrl_c(state), told_what_is_kept(state):
+        with stop_on_ctrl_c(state), saying_what_is_kept(state):
             try:
                 loop(state, train_source, val_source, config.seed, callbacks)
             except Interrupted:
-                save(state, provisional=True)
+                if state.step not in (0, state.saved):  # at 0 there is nothing to lose
+                    save(state, provisional=True)
                 raise
     return run
 
 
 @contextmanager
-def told_what_is_kept(state: State) -> Iterator[None]:
+def saying_what_is_kept(state: State) -> Iterator[None]:
     """A Mistake inside, such as a full disk, also says from where the run can go on."""
     try:
         yield
     except Mistake as mistake:
-        kept = "nothing is saved yet" if state.saved is None else f"the checkpoint of step {state.saved} is whole"
-        raise TrainingError(f"{mistake}; {kept} in {state.run.path}") from mistake
+        checkpoint = state.run.load_checkpoint()
+        kept = f"the checkpoint of step {checkpoint.state['step']}" if checkpoint else "no checkpoint"
+        raise TrainingError(f"{mistake}; {state.run.path} keeps {kept}") from mistake
 
 
 def begin(config: RunConfig, run: Run, settings: TrainSettings, engine: Any) -> State:

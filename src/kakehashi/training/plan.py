@@ -34,6 +34,11 @@ class Plan:
     source_text: str | None = None
     weights: runs.Arrays | None = None
 
+    @property
+    def borrowed(self) -> tuple[str, ...]:
+        """What the learner's file takes from its reference."""
+        return self.config.model.borrowed
+
     def create(self, root: str | Path = "runs", name: str | None = None) -> Run:
         """The run directory: root/NAME, or root/MODEL-DATA-0001 with the next free number."""
         stem = name or f"{self.config.model.name}-{self.config.data.name}"
