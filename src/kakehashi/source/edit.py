@@ -101,9 +101,9 @@ def pattern(text: str) -> list[ast.stmt]:
 
 
 def sites(scope: ast.AST, find: str, replace: str) -> Iterator[Site]:
-    """All places in a node that look like `find`. To be removed (replace ""), it must be a statement."""
+    """All places in a node that look like `find`: expressions anywhere, if replace is one, too; else statements."""
     wanted = pattern(find)
-    if len(wanted) == 1 and isinstance(wanted[0], ast.Expr) and replace:
+    if all(len(body) == 1 and isinstance(body[0], ast.Expr) for body in (wanted, pattern(replace))):
         for node in ast.walk(scope):
             if isinstance(node, ast.expr) and matches(wanted[0].value, node, bound := {}):
                 yield Site([node], bound, replace)

@@ -3,96 +3,15 @@
 import ast
 import io
 import tokenize
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kakehashi import models, source
+from source_cases import NASTY, REFERENCES, styles
+
+from kakehashi import source
 from kakehashi.source import SourceError, blank, empty, fill, hints, lint_imports, strip_comments, symbols
-
-FOLDER = Path(models.__file__).parent
-REFERENCES = {name: source.read(FOLDER / f"{name}.py") for name in models.NAMES}
-
-NASTY = '''\
-# -*- 架け橋 -*-
-"""A file that does everything
-    a learner's editor may do."""
-import functools; LIMIT = 3  # 上限
-
-def one_line(x): return x + 1  # 一行
-def documented(x): "Doc."; y = x; return y
-def continued(x): \\
-    return x
-
-def signature(
-    a,  # the axis: time
-    b=lambda z: {1: z},
-) -> "dict[str, int]":  # 署名の注: stays
-    # 本文の注
-    return {"鍵": a, "b": b}
-    # the last word
-
-# between 関数の間
-@functools.lru_cache(
-    maxsize=None)
-async def decorated(x, /, *, y: int = 2):
-    """説明 doc"""
-    # 理由: because
-    if x: return y
-    elif y: pass
-    else:
-        z = """
-  not # a comment
-"""
-        return z; w = 1
-    async def inner(q):
-        return q
-    return await inner(x)
-
-class 箱(dict):
-    """A box."""
-
-    size: int = 0  # 大きさ
-    class Inner:
-        def deep(self):
-            return (1 +
-2)
-    @property
-    def value(self): return self._value
-    @value.setter
-    def value(self, v):
-        self._value = v \\
-            + 0
-
-    @staticmethod
-    def lonely():
-        """Only a docstring."""
-
-    def last(self):
-        """Doc"""; x = [1,
-
-            2]
-        return f"{x!r} {'é'}"
-        # indented as the body
-
-    # indented as the class
-TAIL = "終"
-'''
-
-
-def styles(text: str) -> dict[str, str]:
-    return {
-        "as it is": text,
-        "crlf": text.replace("\n", "\r\n"),
-        "byte order mark": "\ufeff" + text,
-        "crlf and byte order mark": "\ufeff" + text.replace("\n", "\r\n"),
-        "tabs": text.replace("    ", "\t"),
-        "no last line break": text.rstrip("\n"),
-        "ends in a body": text[: text.index("    # indented as the class")].rstrip(" \n"),
-    }
-
 
 EVERY = {**REFERENCES, **{f"nasty, {name}": text for name, text in styles(NASTY).items()}}
 
@@ -111,6 +30,7 @@ def shells(text: str) -> str:
     return ast.dump(tree)
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_filling_a_blanked_file_gives_the_original_byte_for_byte(data):
     text = EVERY[data.draw(st.sampled_from(sorted(EVERY)))]
@@ -173,7 +93,9 @@ pieces = st.sampled_from(
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.lists(pieces, min_size=1, max_size=5), st.lists(pieces, max_size=1)), max_size=3),
+    st.lists(
+        st.tuples(st.booleans(), st.lists(pieces, min_size=1, max_size=5), st.lists(pieces, max_size=1)), max_size=3
+    ),
     st.sampled_from(["\n", "\r\n"]),
     st.booleans(),
 )
@@ -217,7 +139,8 @@ def test_text_that_is_not_python_is_a_mistake_with_its_line():
 
 
 @pytest.mark.parametrize(
-    "body", ["pass", "...", '"""Doc."""', "raise NotImplementedError", 'raise NotImplementedError("f")', '"""D."""\n    ...']
+    "body",
+    ["pass", "...", '"""Doc."""', "raise NotImplementedError", 'raise NotImplementedError("f")', '"""D."""\n    ...'],
 )
 def test_a_body_that_does_nothing_is_empty(body):
     assert empty(f"def f(x):\n    {body}\n", "def f(x): return x", ["f"]) == ["f"]
@@ -236,7 +159,9 @@ def test_a_starter_is_empty_exactly_where_it_was_cut(name):
 
 
 def test_a_class_is_asked_for_its_blank_methods_and_a_method_by_name_must_be_there():
-    reference = "class A(B):\n    def __init__(self): self.x = 1\n    def f(self): return self.x\n    def _h(self): return 1\n"
+    reference = (
+        "class A(B):\n    def __init__(self): self.x = 1\n    def f(self): return self.x\n    def _h(self): return 1\n"
+    )
     written = "class A(B):\n    def __init__(self): self.y = 1\n    def f(self): return self.y\n"
     assert empty(written, reference, ["A"]) == []
     assert empty(written, reference, ["A._h"]) == ["A._h"]
