@@ -16,11 +16,13 @@ A check that goes through these helpers speaks of None first, then type, shape, 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 # float32 rounds at 6e-8; the same sums in another order, through a block and back, differ by 1e-6 of the largest value
 TOLERANCE = 3e-5
@@ -136,7 +138,7 @@ def fresh(x: Tensor) -> Tensor:
     return x.detach().clone()
 
 
-def shake(module: nn.Module, rng: torch.Generator) -> nn.Module:
+def shake(module: M, rng: torch.Generator) -> M:
     """Give every parameter and buffer a random value of visible size, and return the module.
 
     Gains of 1, biases of 0 and weights of 0.02 hide faults. Matrices keep the scale of what passes through; vectors are
@@ -156,7 +158,7 @@ def shake(module: nn.Module, rng: torch.Generator) -> nn.Module:
     return module
 
 
-def twin(name: str, mine: nn.Module, ref: nn.Module) -> nn.Module:
+def twin(name: str, mine: M, ref: nn.Module) -> M:
     """mine with ref's parameters and buffers copied in: by name, as the class docstring lists them.
 
     mine may hold more buffers (a mask kept ready, say), not more parameters.

@@ -128,7 +128,9 @@ class Grader:
     ) -> tuple[list[Result], Result | None, str]:
         """One request to the worker: its results, what ended it early, and what the learner's code printed."""
         results: list[Result] = []
-        running, done = None, False
+        running: str | None = None
+        end: dict = {}
+        done = False
 
         def add(result: Result) -> Result:
             results.append(result)
@@ -152,7 +154,7 @@ class Grader:
             raise
         why = next((result for result in results if not result.check), None)
         if not (done or why):
-            why = add(interruption(station, running, end, request))
+            why = add(interruption(station, running or "", end, request))
         return [result for result in results if result.check], why, end["log"]
 
     def _messages(self, request: dict) -> Iterator[dict]:
@@ -177,6 +179,7 @@ class Grader:
         command, self.missing = sandbox.isolate([sys.executable, "-P", "-m", "kakehashi.journey.worker"])
         environment = sandbox.environment(self.home.name) | {
             "PYTHONPATH": str(Path(kakehashi.__file__).parent.parent),
+            "PYTHONUNBUFFERED": "1",  # a crash must not take the learner's last words with it
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",  # checks are mathematics, not speed; and a process that saw CUDA cannot fork
             "KAKEHASHI_SPAWN": os.environ.get("KAKEHASHI_SPAWN", ""),

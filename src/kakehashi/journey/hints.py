@@ -47,4 +47,4 @@ def answer(station: Station, symbol: str) -> str:
         if name not in inside:
             raise UnknownStation(f"{station.module} has no {symbol!r}; at that place it has {', '.join(inside)}")
         node = inside[name]
-    return ast.get_source_segment(text, node, padded=True)
+    return ast.get_source_segment(text, node, padded=True) or ""

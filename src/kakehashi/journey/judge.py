@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from operator import attrgetter
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -31,10 +30,7 @@ WATCHED = ("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.a
 @cache
 def load_checks(folder: Path) -> ModuleType:
     """checks.py of a station, imported once; a server does it before it forks."""
-    spec = spec_from_file_location(f"kakehashi_checks_{folder.name}", folder / "checks.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return stations.imported(folder / "checks.py")
 
 
 class Judge:

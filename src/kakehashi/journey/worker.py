@@ -45,17 +45,17 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)  # a fork does not survive a parent whose thread pool has worked
+
+    def tell(message: dict) -> None:
+        results.write(json.dumps(message).encode() + b"\n")
+
     for line in requests:
         request = json.loads(line)
         if forks:
             from kakehashi.journey import judge
 
             judge.load_checks(Path(request["folder"]))
-        supervise(
-            multiprocessing.get_context("fork" if forks else "spawn"),
-            request,
-            lambda message: results.write(json.dumps(message).encode() + b"\n"),
-        )
+        supervise(multiprocessing.get_context("fork" if forks else "spawn"), request, tell)
 
 
 def supervise(context, request: dict, tell: Tell) -> None:
@@ -101,7 +101,6 @@ def examine(request: dict, writer: Connection, log: Path, trace: Path) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.stdout.reconfigure(line_buffering=True)  # a crash must not take the learner's last words with it
     from kakehashi.journey import judge
 
     judge.load_checks(Path(request["folder"]))
@@ -118,8 +117,6 @@ def examine(request: dict, writer: Connection, log: Path, trace: Path) -> None:
         except BaseException:
             tell({"bug": traceback.format_exc()})
             raise
-        sys.stdout.flush()
-        sys.stderr.flush()
         tell({"done": count})
 
 

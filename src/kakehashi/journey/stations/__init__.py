@@ -24,6 +24,7 @@ from hashlib import sha256
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from string import Formatter
+from types import ModuleType
 from typing import NamedTuple
 
 from kakehashi import Mistake
@@ -105,10 +106,17 @@ class Check(NamedTuple):
 
 def read(folder: Path) -> Station:
     """The station in a folder, ours or anyone's."""
-    spec = spec_from_file_location(f"kakehashi_station_{folder.name}", folder / "station.py")
+    folder = folder.resolve()
+    return replace(imported(folder / "station.py").STATION, folder=folder)
+
+
+def imported(path: Path) -> ModuleType:
+    """A file of a station as a module."""
+    spec = spec_from_file_location(f"kakehashi_{path.parent.name}_{path.stem}", path)
+    assert spec and spec.loader, path
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return replace(module.STATION, folder=folder.resolve())
+    return module
 
 
 @cache
@@ -139,12 +147,12 @@ def find(id: str) -> Station:
 def declared(path: Path) -> tuple[Check, ...]:
     """The checks of a file, by order, read from the text: @check("SYMBOL", ORDER) stands there in literals."""
     found = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        for mark in function.decorator_list:
             if isinstance(mark, ast.Call) and ast.unparse(mark.func).split(".")[-1] == "check":
-                given = dict(zip(("symbol", "order"), mark.args, strict=False))
-                given |= {word.arg: word.value for word in mark.keywords}
-                found.append(Check(node.name, **{name: ast.literal_eval(value) for name, value in given.items()}))
+                symbol, order = [*mark.args, *(word.value for word in mark.keywords)]
+                found.append(Check(function.name, ast.literal_eval(symbol), ast.literal_eval(order)))
     return tuple(sorted(found, key=lambda check: check.order))
 
 
