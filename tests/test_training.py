@@ -1,0 +1,526 @@
+"""The loop against PyTorch's own pieces and against arithmetic."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kakehashi import Mistake, runs, training
+from kakehashi.data import Batch
+from kakehashi.training import Callback, TorchEngine, TrainingError, TrainSettings, evaluate
+from kakehashi.training.optim import AdamW
+from kakehashi.training.schedule import warmup_cosine
+
+WORDS = ["ab", "abba", "baobab", "cab", "dab", "decade", "facade", "bead", "beef", "cabbage", "badge", "face", "fade"]
+
+
+@pytest.fixture
+def text(tmp_path):
+    """Documents, one a line: batches with padding, of uneven numbers of targets."""
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(word * n for word in WORDS for n in (1, 2, 3)), encoding="utf-8")
+    return path
+
+
+def plan_for(text, model="mlp", **settings):
+    return training.plan(model, text, unit="document", **{"steps": 20, "batch_size": 4, "lr": 0.01} | settings)
+
+
+def trained(plan, folder, callbacks=()):
+    return training.train(plan.config, plan.create(folder), callbacks, sources=plan.sources)
+
+
+# --- AdamW ---
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("lr", [1e-3, 0.1])
+def test_adamw_takes_the_steps_of_torchs(lr, weight_decay):
+    torch.manual_seed(0)
+    shapes = [(5, 3), (3,), (1,), (2, 2, 2)]
+    ours = [torch.randn(shape).requires_grad_() for shape in shapes]
+    theirs = [p.detach().clone().requires_grad_() for p in ours]
+    mine = AdamW(ours, lr, (0.9, 0.95), 1e-6, weight_decay)
+    torchs = torch.optim.AdamW(theirs, lr, (0.9, 0.95), 1e-6, weight_decay)
+    for step in range(200):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape) * 10.0 ** (step % 7 - 3)
+            q.grad = p.grad.clone()
+        mine.step()
+        torchs.step()
+        for p, q in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
+
+
+def test_adamw_keeps_what_groups_say_and_leaves_alone_what_has_no_gradient():
+    torch.manual_seed(0)
+    ours = [torch.randn(4, 4).requires_grad_() for _ in range(3)]
+    theirs = [p.detach().clone().requires_grad_() for p in ours]
+
+    def groups(p):
+        return [{"params": p[:2], "weight_decay": 0.5, "lr": 0.05}, {"params": p[2:], "betas": (0.5, 0.6)}]
+
+    mine, torchs = AdamW(groups(ours), 0.01), torch.optim.AdamW(groups(theirs), 0.01)
+    for step in range(20):
+        for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+            p.grad = torch.randn(4, 4) if (step + i) % 3 else None
+            q.grad = None if p.grad is None else p.grad.clone()
+        mine.step()
+        torchs.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
+
+
+def test_adamw_goes_on_from_its_arrays_to_the_same_bits():
+    def walk(p, optimizer, steps):
+        for step in steps:
+            p.grad = torch.full_like(p, math.sin(step))
+            optimizer.step()
+
+    p = torch.zeros(3)
+    straight = AdamW([p], 0.1)
+    walk(p, straight, range(10))
+    q = torch.zeros(3)
+    first = AdamW([q], 0.1)
+    walk(q, first, range(4))
+    second = AdamW([q], 0.1)
+    second.load_arrays({name: tensor.clone() for name, tensor in first.arrays().items()})
+    walk(q, second, range(4, 10))
+    assert torch.equal(p, q)
+
+
+def test_weight_decay_is_for_matrices_only(text):
+    plan = plan_for(text)
+    model = runs.resolve("mlp").family.Model(runs.resolve("mlp").config)
+    decayed, others = TorchEngine().optimizer(model, TrainSettings.of(plan.config.train)).param_groups
+    assert {p.ndim for p in decayed["params"]} == {2} and decayed["weight_decay"] == 0.1
+    assert {p.ndim for p in others["params"]} == {1} and others["weight_decay"] == 0
+    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+# --- Schedule and clipping ---
+
+
+@given(st.integers(1, 60), st.floats(0, 0.9), st.floats(1e-5, 1), st.floats(0, 1))
+def test_the_rate_rises_in_a_line_and_falls_along_torchs_cosine(steps, warmup_share, lr, low):
+    warmup, min_lr = int(steps * warmup_share), lr * low
+    rates = [warmup_cosine(i, steps=steps, lr=lr, min_lr=min_lr, warmup=warmup) for i in range(steps)]
+    np.testing.assert_allclose(rates[:warmup], [lr * (i + 1) / warmup for i in range(warmup)])
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warmup, min_lr)
+    for rate in rates[warmup:]:
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-9)
+        optimizer.step()
+        cosine.step()
+
+
+@pytest.mark.parametrize("limit", [0.1, 1.0, 1e6])
+def test_clipping_is_torchs(limit):
+    torch.manual_seed(0)
+    params = [torch.nn.Parameter(torch.zeros(shape)) for shape in [(3, 4), (5,)]]
+    grads = [torch.randn(p.shape) * 3 for p in params]
+    for p, grad in zip(params, grads, strict=True):
+        p.grad = grad.clone()
+    norm = TorchEngine().clip_grad_norm_(AdamW(params), limit)
+    clipped = [p.grad for p in params]
+    for p, grad in zip(params, grads, strict=True):
+        p.grad = grad.clone()
+    torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(params, limit))
+    torch.testing.assert_close(clipped, [p.grad for p in params])
+
+
+def test_a_limit_of_0_does_not_clip():
+    p = torch.nn.Parameter(torch.zeros(2))
+    p.grad = torch.tensor([30.0, 40.0])
+    assert TorchEngine().clip_grad_norm_(AdamW([p]), 0.0) == 50
+    assert p.grad.tolist() == [30, 40]
+
+
+# --- The loop ---
+
+
+def test_the_loop_does_what_a_plain_pytorch_loop_does(text, tmp_path):
+    plan = plan_for(text, weight_decay=0.2, clip=0.5, eval_every=7)
+    run = trained(plan, tmp_path)
+
+    torch.manual_seed(plan.config.seed)
+    family = runs.resolve("mlp").family
+    model = family.Model(family.Config(**plan.config.model.config))
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.2}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, 0.01, (0.9, 0.99))
+    for step in range(20):
+        rate = 0.01 if step == 0 else 0.001 + 0.009 * (1 + math.cos(math.pi * (step - 1) / 19)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = plan.sources[0].batch(step, 4, plan.config.seed)
+        tokens, targets = torch.from_numpy(batch.inputs[0]), torch.from_numpy(batch.targets)
+        logits = model(tokens, targets).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        assert rows(run, "train")[step]["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    ours = run.load_checkpoint().weights
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_allclose(ours[name], tensor.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def rows(run, split):
+    return [row for row in run.metrics() if row["split"] == split]
+
+
+@pytest.mark.parametrize("model", ["bigram", "gpt2"])
+def test_small_batches_accumulated_are_one_large_batch(text, tmp_path, model):
+    one = trained(plan_for(text, model, batch_size=12, steps=6), tmp_path)
+    four = trained(plan_for(text, model, batch_size=3, accumulate=4, steps=6), tmp_path)
+    sizes = [batch.n_targets for batch in (plan_for(text).sources[0].batch(i, 3, 1337) for i in range(4))]
+    assert len(set(sizes)) > 1  # else a plain mean would do
+    for a, b in zip(rows(one, "train"), rows(four, "train"), strict=True):
+        assert a["tokens"] == b["tokens"]
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
+def test_evaluation_is_the_mean_over_every_target_of_the_split(text):
+    plan = plan_for(text, "gpt2")
+    source = plan.sources[1]
+    model = TorchEngine().build(runs.resolve("gpt2").family, runs.resolve("gpt2-nano").config, 0)
+    total = n = 0
+    for batch in source.whole(1):
+        logits = model(torch.from_numpy(batch.inputs[0])).logits.double()
+        losses = F.cross_entropy(logits[0], torch.from_numpy(batch.targets[0]), reduction="none", ignore_index=-100)
+        total += losses.sum().item()
+        n += int((batch.targets != -100).sum())
+    assert n == source.n_targets
+    for batch_size in (1, 3, 1000):
+        assert evaluate(model, source, TorchEngine(), batch_size) == pytest.approx(total / n, rel=1e-6)
+    assert model.training and all(p.grad is None for p in model.parameters())
+
+
+def test_the_seed_decides_everything(text, tmp_path):
+    first, same = (trained(plan_for(text, seed=1), tmp_path) for _ in range(2))
+    other = trained(plan_for(text, seed=2), tmp_path)
+    assert (first.path / "model.safetensors").read_bytes() == (same.path / "model.safetensors").read_bytes()
+    assert (first.path / "model.safetensors").read_bytes() != (other.path / "model.safetensors").read_bytes()
+    assert first.config.data.split != other.config.data.split
+
+
+def test_dropout_goes_on_where_it_stopped(text, tmp_path, monkeypatch):
+    family = runs.resolve("gpt2").family
+    nano = replace(family.presets["gpt2-nano"], n_layers=1, n_heads=2, n_embd=8, dropout=0.3)
+    monkeypatch.setitem(family.module.PRESETS, "gpt2-nano", nano)
+    plan = plan_for(text, "gpt2", steps=8, checkpoint_every=8)
+
+    class Stops(Callback):
+        def on_step(self, state):
+            state.stop = state.step == 5
+
+    whole, run = trained(plan, tmp_path), plan.create(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(plan.config, run, [Stops()])
+    torch.manual_seed(99)
+    training.train(plan.config, run)
+    np.testing.assert_equal(run.load_checkpoint().weights, whole.load_checkpoint().weights)
+
+
+def test_the_kept_weights_are_the_best_on_validation_not_the_last(text, tmp_path):
+    plan = plan_for(text, steps=60, lr=0.3, eval_every=5, weight_decay=0.0)
+    run = trained(plan, tmp_path)
+    losses = [row["loss"] for row in rows(run, "val")]
+    assert min(losses) < losses[-1]  # it overfits, or else this test says nothing
+    assert evaluate(run.load_model(), plan.sources[1], TorchEngine(), 4) == pytest.approx(min(losses), rel=1e-6)
+    assert run.summary()["val_loss"] == min(losses)
+
+
+def test_learning_a_bigram_comes_near_to_counting(tmp_path):
+    rng = np.random.default_rng(0)
+    table = rng.dirichlet(np.full(6, 0.3), 6)
+    letters = [0]
+    for _ in range(6000):
+        letters.append(rng.choice(6, p=table[letters[-1]]))
+    path = tmp_path / "chain.txt"
+    path.write_text("".join("abcdef"[i] for i in letters), encoding="utf-8")
+    plan = training.plan("bigram", path, steps=300, lr=0.2, batch_size=8, weight_decay=0)
+    run = trained(plan, tmp_path)
+
+    family = runs.resolve("bigram").family
+    model = family.Model(runs.resolve(run.path).config)
+    everything = next(plan.sources[0].whole(10**6))
+    with torch.no_grad():
+        counted = family.module.count(
+            torch.from_numpy(everything.inputs[0]), torch.from_numpy(everything.targets), plan.tokenizer.vocab_size, 0.01
+        )
+        model.table.copy_(counted)
+    assert run.summary()["val_loss"] == pytest.approx(evaluate(model, plan.sources[1], TorchEngine()), abs=0.02)
+
+
+# --- Callbacks ---
+
+
+def test_callbacks_hear_in_order_and_see_what_was_promised(text, tmp_path):
+    heard = []
+
+    class Listens(Callback):
+        name = "ears"
+
+        def on_start(self, state):
+            heard.append("start")
+
+        def on_backward(self, state):
+            heard.append("backward")
+            self.weights = [p.detach().clone() for p in state.model.parameters()]
+            grads = [p.grad for p in state.model.parameters()]
+            self.norm = torch.linalg.vector_norm(torch.cat([grad.flatten() for grad in grads]))
+            assert state.loss.item() == state.model(*state.batch.inputs, state.batch.targets).loss.item()
+
+        def on_step(self, state):
+            heard.append("step")
+            torch.testing.assert_close(state.grad_norm, self.norm)  # that of the gradients that on_backward saw
+            params = list(state.model.parameters())
+            assert not all(map(torch.equal, params, self.weights))
+            clipped = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in params]))
+            assert clipped <= 0.1001 < self.norm
+            assert state.optimizer.param_groups[0]["lr"] == state.lr
+            assert state.tokens_per_second > 0 and state.seconds_left >= 0
+
+        def on_eval(self, state):
+            heard.append("eval")
+            assert state.val_loss == evaluate(state.model, val, state.engine, 4)
+
+        def on_end(self, state):
+            heard.append("end")
+            assert state.step == 4 and state.run.load_best() and state.run.load_checkpoint().state["step"] == 4
+
+    class Half:  # duck-typed: listens to one thing only
+        name = "half"
+
+        def on_step(self, state): ...
+
+    plan = plan_for(text, "bigram", steps=4, eval_every=2, clip=0.1)
+    val = plan.sources[1]
+    trained(plan, tmp_path, [Listens(), Half()])
+    steps = ["backward", "step"] * 2
+    assert heard == ["start", "eval", *steps, "eval", *steps, "eval", "end"]
+
+
+def test_what_callbacks_return_goes_into_the_rows(text, tmp_path):
+    class Notes(Callback):
+        name = "health"
+
+        def on_backward(self, state):
+            return {"backward": state.step, "worst": math.nan}
+
+        def on_step(self, state):
+            return {"step": state.step}
+
+        def on_eval(self, state):
+            return {"val": state.val_loss}
+
+    run = trained(plan_for(text, steps=6, log_every=3, eval_every=6), tmp_path, [Notes()])
+    assert [row["health"] for row in rows(run, "train")] == [
+        {"backward": 2, "worst": None, "step": 3},
+        {"backward": 5, "worst": None, "step": 6},
+    ]
+    assert all(row["health"] == {"val": row["loss"]} for row in rows(run, "val"))
+    for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+
+
+def test_rows_hold_the_mean_loss_since_the_row_before(text, tmp_path):
+    every = trained(plan_for(text, steps=7, log_every=1), tmp_path)
+    third = trained(plan_for(text, steps=7, log_every=3), tmp_path)
+    losses = [row["loss"] for row in rows(every, "train")]
+    assert [row["step"] for row in rows(third, "train")] == [3, 6, 7]
+    means = [np.mean(losses[:3]), np.mean(losses[3:6]), losses[6]]
+    assert [row["loss"] for row in rows(third, "train")] == pytest.approx(means, rel=1e-6)
+    assert set(rows(third, "train")[0]) == {"step", "time", "tokens", "split", "loss", "lr", "grad_norm"}
+
+
+# --- Precision ---
+
+
+def test_bfloat16_arithmetic_learns_nearly_the_same_with_float32_weights(text, tmp_path):
+    full, half = (trained(plan_for(text, "gpt2", steps=10, dtype=dtype), tmp_path) for dtype in ("float32", "bfloat16"))
+    assert rows(full, "train")[-1]["loss"] != rows(half, "train")[-1]["loss"]
+    assert rows(full, "train")[-1]["loss"] == pytest.approx(rows(half, "train")[-1]["loss"], rel=0.02)
+    assert {array.dtype for array in half.load_best().values()} == {np.dtype("float32")}
+
+
+def test_scaled_float16_gradients_are_those_of_float32_after_unscaling():
+    torch.manual_seed(0)
+    p = torch.nn.Parameter(torch.randn(8, 8) / 3)
+    x = torch.randn(4, 8)
+    grads = {}
+    for dtype in ("float32", "float16"):
+        engine, optimizer = TorchEngine(dtype=dtype), AdamW([p])
+        with engine.autocast():
+            loss = (x @ p).float().square().mean() * 1e-6  # such a gradient vanishes in float16
+        engine.backward(loss)
+        engine.unscale(optimizer)
+        grads[dtype] = p.grad.clone()
+        before = p.detach().clone()
+        engine.step(optimizer)
+        assert not torch.equal(p, before)
+        with torch.no_grad():
+            p.copy_(before)
+        optimizer.zero_grad()
+    torch.testing.assert_close(grads["float16"], grads["float32"], rtol=0.02, atol=1e-10)
+
+
+# --- What goes wrong ---
+
+
+def test_a_loss_that_is_no_number_stops_in_one_line_and_keeps_the_run(text, tmp_path):
+    class Poisons(Callback):
+        def on_backward(self, state):
+            if state.step == 12:
+                next(state.model.parameters()).grad[:] = math.nan
+
+    plan = plan_for(text, checkpoint_every=5, log_every=2)
+    run = plan.create(tmp_path)
+    with pytest.raises(TrainingError) as caught:
+        training.train(plan.config, run, [Poisons()])
+    message = str(caught.value)
+    assert "\n" not in message and "step 14" in message and "checkpoint of step 10" in message and "lr 0.00" in message
+    assert all(np.isfinite(array).all() for array in run.load_checkpoint().weights.values())
+    assert all(math.isfinite(row["loss"]) for row in run.metrics())
+    assert runs.resolve(run.path).model
+
+
+def test_spoilt_weights_are_not_saved(text, tmp_path):
+    class Poisons(Callback):
+        def on_step(self, state):
+            if state.step == 5:
+                next(state.model.parameters()).data[:] = math.inf
+
+    plan = plan_for(text, checkpoint_every=5, eval_every=20, log_every=20)
+    run = plan.create(tmp_path)
+    with pytest.raises(TrainingError, match="not finite after step 5 .* keeps the checkpoint of step 0$"):
+        training.train(plan.config, run, [Poisons()])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": -3},
+        {"steps": "many"},
+        {"batch_size": 0},
+        {"lr": -0.1},
+        {"lr": math.nan},
+        {"lr": math.inf},
+        {"min_lr": -1.0},
+        {"warmup": -1},
+        {"accumulate": 0},
+        {"clip": -1.0},
+        {"weight_decay": -0.1},
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"eval_every": 0},
+        {"checkpoint_every": 0},
+        {"log_every": 0},
+        {"dtype": "float8"},
+        {"device": "tpu"},
+        {"nonsense": 1},
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(text, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(TrainingError) as caught:
+        plan_for(text, **wrong)
+    message = str(caught.value)
+    assert name in message and "\n" not in message
+    assert str(value) in message or name == "nonsense"
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(TrainingError, match="'cuda:63' is not available"):
+        TorchEngine("cuda:63")
+
+
+def test_float16_is_for_cuda():
+    with pytest.raises(TrainingError, match="float16 needs device cuda, got 'cpu'"):
+        TrainSettings(dtype="float16")
+
+
+# --- Plans ---
+
+
+def test_a_plan_fits_the_model_to_the_data(text):
+    plan = plan_for(text, "gpt2")
+    config = plan.config.model.config
+    assert config["vocab_size"] == plan.tokenizer.vocab_size == 1 + len(set("".join(WORDS)) | {"\n"}) - 1
+    assert config["fused"] is True
+    assert plan.config.data.block_size == config["block_size"] == 64
+    assert plan.config.data.private
+    assert plan.config.threads == torch.get_num_threads()
+    assert plan.config.versions["torch"] == torch.__version__
+    assert plan.config.train["warmup"] == 1 and plan.config.train["min_lr"] == pytest.approx(0.001)
+
+
+def test_a_model_that_slides_is_trained_on_windows_longer_than_it_sees(text):
+    plan = plan_for(text, "mlp")
+    assert plan.config.model.config["block_size"] == 3
+    assert plan.config.data.block_size == 64
+    assert plan_for(text, "mlp", preset="mlp-wide").config.model.config["block_size"] == 8
+
+
+def test_a_run_can_start_from_anothers_weights(text, tmp_path):
+    first = trained(plan_for(text), tmp_path)
+    plan = training.plan(None, text, unit="document", from_run=first.path, steps=3, batch_size=4)
+    assert plan.config.started_from == first.name
+    assert plan.tokenizer == first.tokenizer
+    second = trained(plan, tmp_path)
+    assert rows(second, "val")[0]["loss"] == pytest.approx(first.summary()["val_loss"], rel=1e-6)
+
+
+def test_what_starts_from_a_private_run_is_private(text, tmp_path):
+    first = trained(plan_for(text, "bigram", steps=1), tmp_path)
+    public = training.plan("bigram", "identifiers", steps=1)
+    assert not public.config.data.private
+    letters = tmp_path / "letters.txt"
+    letters.write_text("\n".join(WORDS), encoding="utf-8")
+    assert training.plan(None, letters, from_run=first.path, unit="document").config.data.private
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"preset": "mlp-huge"}, "'mlp-huge'"),
+        ({"engine": "numpy"}, "'numpy'"),
+        ({"model": "gpt7"}, "'gpt7'"),
+        ({"from_run": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_a_plan_cannot_find_is_named(text, arguments, said):
+    with pytest.raises(Mistake) as caught:
+        plan_for(text, **arguments)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_text_that_changed_is_refused_on_resume(text, tmp_path):
+    plan = plan_for(text)
+    run = plan.create(tmp_path)
+    text.write_text("something else\nentirely\nor not", encoding="utf-8")
+    with pytest.raises(TrainingError, match="has changed since the run began"):
+        training.train(run.config, run)
+
+
+def test_a_batch_without_targets_teaches_nothing_and_breaks_nothing(text, tmp_path):
+    plan = plan_for(text, "bigram", steps=2, weight_decay=0.0)
+
+    class Empty:
+        def batch(self, step, batch_size, seed):
+            return Batch((np.zeros((2, 3), np.int64),), np.full((2, 3), -100), 0)
+
+    run = training.train(plan.config, plan.create(tmp_path), sources=(Empty(), plan.sources[1]))
+    assert np.array_equal(run.load_checkpoint().weights["table"], np.zeros_like(run.load_best()["table"]))
