@@ -7,7 +7,6 @@ import tokenize
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from source_cases import NASTY, REFERENCES, styles
 
 from kakehashi import source

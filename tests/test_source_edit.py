@@ -5,7 +5,6 @@ import ast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from source_cases import NASTY, REFERENCES, styles
 
 from kakehashi.source import DoesNotApply, Edit, SourceError, inject, symbols

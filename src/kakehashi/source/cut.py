@@ -152,11 +152,8 @@ def empty(source: str, reference: str, symbols: Iterable[str]) -> list[str]:
 
 def blank_functions(text: Text, model: Text, symbol: str) -> list[str]:
     """The functions of a symbol that stand in both texts, written in the model and blank in the text."""
-    return [
-        name
-        for name, _, node in model.functions(symbol)
-        if name in text.symbols and is_blank(text.symbols[name][-1]) and not is_blank(node)
-    ]
+    names = (name for name, _, node in model.functions(symbol) if name in text.symbols and not is_blank(node))
+    return list(dict.fromkeys(name for name in names if is_blank(text.symbols[name][-1])))
 
 
 _AXIS = r"(?:\.\.\.|[A-Z](?: [A-Z])+|\w+(?:\s*(?:\*\*|//|[-+*/])\s*\w+)*)"  # T, n_embd, 4C, N C, cached + T

@@ -32,6 +32,10 @@ def compose(
     for node in ast.walk(tree):
         if hasattr(node, "lineno"):
             node.lineno, node.end_lineno = origins[node.lineno], origins[node.end_lineno]
+            if (
+                node.lineno == node.end_lineno
+            ):  # several added lines may count as one, and no node ends before it begins
+                node.end_col_offset = max(node.col_offset, node.end_col_offset)
     return _settle(_compiled(tree, learner_path), weave.offset, str(reference_path)), borrowed
 
 
@@ -171,8 +175,8 @@ def _settle(code: CodeType, offset: int, path: str) -> CodeType:
 def load(path: str | Path, code: CodeType | None = None) -> ModuleType:
     """Run a file (or `code` composed from it) as a module of its own, named kakehashi_own.<stem>_<hash>.
 
-    The name is private and changes with the text, so a pickle of its objects fails loudly elsewhere instead of meeting
-    another class of the same name. Raises SourceError for a file that is missing or not Python; what the file raises
+    The name is private and changes with the text, and cannot be imported: pickling its objects fails loudly instead of
+    meeting another class of the same name later. Raises SourceError for a file that is missing or not Python; what the file raises
     itself comes through, and the module is dropped.
     """
     path = Path(path).resolve()
