@@ -289,7 +289,7 @@ def install(say: Voice, action: str, state: Optional[dict], wanted: dict) -> Non
     )
     own = own_sources(config.stdout)
     index = torch_source(wanted["torch_index"], own, sys.platform)
-    torch = TORCH_MB[index if index in TORCH_MB else sys.platform]
+    torch = TORCH_MB.get(index) or TORCH_MB.get(sys.platform, "?")
     say("plan", venv=VENV, base=BASE_MB + (DEV_MB if wanted["dev"] else 0), version=version, torch=torch)
     say("from_pip" if own else "from_pypi", own=", ".join(own))
     if index:
@@ -338,6 +338,7 @@ def lint() -> int:
         [BIN / f"lint-imports{EXE}", "--no-logo"],
         [BIN / f"pyright{EXE}"],
     )
+    os.environ["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"  # it would ask the package index for a newer one
     codes = [call(*check) for check in checks]
     return int(any(codes))
 
