@@ -366,12 +366,6 @@ def test_checks_are_listed_from_the_text_in_their_order(toy):
     assert {toy.owner(check.symbol) for check in toy.checks} == {"", *toy.symbols}
 
 
-def test_every_key_of_the_machinery_has_words_in_both_languages_with_the_same_values():
-    en, ja = (stations.sections(stations.HERE / f"{lang}.md") for lang in ("en", "ja"))
-    assert list(en) == list(ja)
-    assert all(stations.placeholders(en[name]) == stations.placeholders(ja[name]) for name in en)
-
-
 def test_watching_grades_again_after_each_save(toy, reference, tmp_path):
     pytest.importorskip("watchfiles", reason="needs watchfiles")
     file = tmp_path / "my_toy.py"

@@ -40,7 +40,7 @@ def contents(root: Path) -> dict[str, bytes]:
 def test_start_makes_a_git_repository_with_starters_that_hold_no_answer(toy, tmp_path, tool):
     tool("git")
     made = start(tmp_path / "my way", "ja")
-    assert Workspace.find(made.root / "stations") == made and made.lang == "ja" and made.has_git
+    assert Workspace.find(made.root / "stations") == made and made.has_git
     assert git(made.root, "status", "--porcelain") == "" and "stations/toy_reference.py" in git(made.root, "ls-files")
     text = made.file(toy).read_text(encoding="utf-8")
     reference = source.read(toy.reference)
@@ -132,13 +132,6 @@ def test_start_killed_inside_git_is_completed_by_the_next_start(toy, tmp_path, m
 def test_outside_a_workspace_the_error_says_how_to_make_one(tmp_path):
     with pytest.raises(WorkspaceError, match="kakehashi start DIR"):
         Workspace.find(tmp_path)
-
-
-@pytest.mark.parametrize("content", ['lang = "fr"', "lang = ", b"\xff\xfe"])
-def test_a_kakehashi_toml_that_cannot_be_read_is_named(tmp_path, content):
-    (tmp_path / "kakehashi.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(WorkspaceError, match=r"kakehashi\.toml"):
-        _ = Workspace(tmp_path).lang
 
 
 # --- reset
@@ -237,6 +230,31 @@ def test_a_grading_is_an_event_and_a_passed_file_stands_in_until_it_changes(toy,
     assert made.stand_in(toy) is None
 
 
+def test_a_workspace_knows_where_the_learner_stands(toy, tmp_path):
+    made = start(tmp_path / "w")
+    reference = source.read(toy.reference)
+    assert made.unwritten(toy) == ["squash", "Gain", "Net"] and made.next_symbol(toy) == "squash"
+    assert made.begun() == [toy]  # nothing is begun: the first
+    made.file(toy).write_text(source.blank(reference, ["Net.forward"]), encoding="utf-8")
+    assert made.unwritten(toy) == ["Net"] and made.next_symbol(toy) == "Net"
+    made.event("grade", toy.id, passed=False, failed=["gain_multiplies", "syntax"], blank=["Net.forward"])
+    assert made.next_symbol(toy) == "Gain"
+    made.event("grade", toy.id, passed=True, failed=[], blank=[])
+    made.file(toy).write_text(reference, encoding="utf-8")
+    assert made.unwritten(toy) == [] and made.next_symbol(toy) == "squash"
+
+
+def test_the_next_hint_gives_away_one_step_more_until_the_last(tmp_path):
+    made = Workspace(tmp_path)
+    toy = stations.read(TOY)
+    seen = []
+    for _ in range(4):
+        seen.append(made.next_hint(toy, "Gain"))
+        made.event("hint", toy.id, symbol="Gain", level=seen[-1])
+    made.event("hint", toy.id, symbol="Net", level="answer")
+    assert seen == [1, 2, 3, 3] and made.next_hint(toy, "Net") == 1
+
+
 # --- hints
 
 
@@ -273,11 +291,11 @@ def test_every_stations_texts_are_complete(station):
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("ja.md", "5c0c7f58", "00000000", "ja.md: why squash: stale 00000000"),
-        ("ja.md", "## why Net\n", "## why Gain\n", "ja.md: why Net: 'x goes on as it is"),
-        ("en.md", "## hint Gain", "## hint Gian", "en.md: hint Gain is missing"),
-        ("ja.md", "squash({x})", "squash({y})", "wrong overflows: en.md gives ['x'], ja.md ['y']"),
-        ("checks.py", 'Wrong("overflows"', 'Wrong("explodes"', "checks.py: Wrong('explodes') has no words"),
+        ("ja.md", "5c0c7f58", "00000000", "ja.md: hint squash: 00000000 is stale"),
+        ("ja.md", "- a1ce2aea", "- 12345678", "a1ce2aea is missing: 'x goes on as it is"),
+        ("en.md", "## hint Gain", "## hint Gian", "en.md: 'hint Gain' is missing"),
+        ("ja.md", "squash({x})", "squash({y})", "'wrong overflows' has placeholders ['x'] in en, ['y'] in ja"),
+        ("checks.py", 'Wrong("overflows"', 'Wrong("explodes"', "en.md: 'wrong explodes' is missing"),
         ("checks.py", '@check("Gain.forward", 20)', '@check("Net", 20)', "checks.py: no check of Gain"),
         ("checks.py", '"Gain.forward"', '"Gian.forward"', "station 'toy_station' has no symbol 'Gian.forward'"),
         ("station.py", '"Net"', '"Nut"', "toy_reference.py has no 'Nut'"),

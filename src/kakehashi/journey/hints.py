@@ -7,8 +7,7 @@ filed under the English comment's hash, so it cannot outlive a change of it.
 import ast
 
 from kakehashi import Mistake, source
-from kakehashi.journey import stations
-from kakehashi.journey.stations import Station, UnknownStation
+from kakehashi.journey.stations import Station, UnknownStation, digest
 
 LEVELS = (1, 2, 3)
 
@@ -33,8 +32,8 @@ def hint(station: Station, symbol: str, level: int, lang: str) -> list[str]:
         return list(found.shapes)
     if lang == "en":
         return list(found.whys)
-    translated = stations.translations(station, symbol)
-    return [translated[stations.digest(why)] for why in found.whys]
+    japanese = station.japanese(symbol)
+    return [japanese[digest(why)] for why in found.whys]
 
 
 def answer(station: Station, symbol: str) -> str:

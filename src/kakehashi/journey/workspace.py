@@ -15,7 +15,6 @@ import secrets
 import shutil
 import subprocess
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +24,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from kakehashi import Mistake, paths, source
+from kakehashi import Mistake, paths, source, texts
 from kakehashi.journey import stations
 from kakehashi.journey.grading import Grade, Grader, Result
-from kakehashi.journey.stations import LANGUAGES, Station
+from kakehashi.journey.hints import LEVELS
+from kakehashi.journey.stations import Station
 
 EVENTS = ("grade", "hint", "predict", "drill", "sprint", "note", "exam", "run")
 STARTING = ".kakehashi-starting"  # stands in a workspace until it is complete
@@ -58,18 +58,6 @@ class Workspace:
         return cls(root)
 
     @property
-    def lang(self) -> str:
-        """ "en" or "ja", from kakehashi.toml."""
-        path = self.root / paths.WORKSPACE_FILE
-        try:
-            lang = tomllib.loads(path.read_text(encoding="utf-8")).get("lang", "en")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise WorkspaceError(f"{path}: {error}") from None
-        if lang not in LANGUAGES:
-            raise WorkspaceError(f'{path}: lang is {lang!r}, it can be "en" or "ja"')
-        return lang
-
-    @property
     def has_git(self) -> bool:
         """Whether the workspace is a git repository; without git, `start` makes it without."""
         return (self.root / ".git").exists()
@@ -78,9 +66,37 @@ class Workspace:
         """The learner's file of a station; stations of one module share it."""
         return self.root / "stations" / station.file
 
+    def begun(self) -> list[Station]:
+        """The stations that are not in the state of their starter; where there is none, the first."""
+        begun = [station for station in stations.all() if self.unwritten(station) != list(station.symbols)]
+        return begun or list(stations.all()[:1])
+
+    def unwritten(self, station: Station) -> list[str]:
+        """The symbols of a station that the learner's file has not, or not all of. Raises SourceError if unreadable."""
+        text, reference = source.read(self.file(station)), source.read(station.reference)
+        blank = {station.owner(name) for name in source.empty(text, reference, station.symbols)}
+        return [symbol for symbol in station.symbols if symbol in blank]
+
+    def next_symbol(self, station: Station) -> str:
+        """What to work at: the first symbol that failed when last graded or is still blank."""
+        open_ = set(self.unwritten(station))
+        graded = [event for event in self.events() if event["type"] == "grade" and event["item"] == station.id]
+        failed = graded[-1]["data"]["failed"] if graded else []
+        open_ |= {station.owner(check.symbol) for check in station.checks if check.id in failed}
+        return next((symbol for symbol in station.symbols if symbol in open_), station.symbols[0])
+
+    def next_hint(self, station: Station, symbol: str) -> int:
+        """The step after those that were shown of a symbol, at most the last."""
+        shown = [
+            event["data"]["level"]
+            for event in self.events()
+            if event["type"] == "hint" and event["item"] == station.id and event["data"].get("symbol") == symbol
+        ]
+        return min(max([0, *(level for level in shown if level in LEVELS)]) + 1, LEVELS[-1])
+
     def reset(self, station: Station) -> Path | None:
         """Put the starter back. What stood there is committed where there is git, and kept beside it: its path."""
-        path, starter = self.file(station), starters(self.lang)[station.file]
+        path, starter = self.file(station), starters(texts.language())[station.file]
         old = path.read_bytes() if path.exists() else starter.encode()
         kept = None
         if old != starter.encode():
@@ -186,8 +202,6 @@ def start(folder: str | Path, lang: str = "en") -> Workspace:
 
     Raises WorkspaceError, without touching anything, where something else lies there.
     """
-    if lang not in LANGUAGES:
-        raise WorkspaceError(f'lang is {lang!r}, it can be "en" or "ja"')
     root = Path(folder).resolve()
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root} is a file: name a new or an empty folder")

@@ -7,30 +7,32 @@
     # Title
     What is built here and why.
 
-    ## hint SYMBOL              hint 1: the idea, without shapes or code; one for each symbol of the station
-    ## wrong KEY                what Wrong(KEY, **values) says; {placeholders} and {formats:.3g} as in str.format
-    ## why SYMBOL               ja.md alone: the reference's why-comments in Japanese, one a line, each behind the
+    ## hint SYMBOL              for each symbol of the station
+    Hint 1: the idea, without shapes or code.
+    ### why                     in ja.md alone: the reference's why-comments in Japanese, one a line, each behind the
     - 1a2b3c4d 日本語の文         hash of the English comment (`digest`): a comment that changes makes its line stale
+
+    ## wrong KEY                what Wrong(KEY, **values) says; {placeholders} and {formats:.3g} as in str.format
 
 Keys that every station shares ("shape", "value", "raised", ...) are written once, in en.md and ja.md beside this file.
 Nothing here imports torch: a client lists, describes and refuses before the grading worker has started.
 """
 
 import ast
-import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from string import Formatter
 from types import ModuleType
 from typing import NamedTuple
 
 from kakehashi import Mistake
+from kakehashi.texts import Texts
 
 HERE = Path(__file__).parent
-LANGUAGES = ("en", "ja")
+SHARED = Texts(HERE / "{lang}.md")
+WHY = "### why\n"
 
 
 class UnknownStation(Mistake):
@@ -76,24 +78,30 @@ class Station:
                 return mine
         raise UnknownStation(f"station {self.id!r} has no symbol {symbol!r}; it has {', '.join(self.symbols)}")
 
-    def texts(self, lang: str) -> dict[str, str]:
-        """The station's own texts: "title", "intro", "hint SYMBOL", "wrong KEY", "why SYMBOL"."""
-        return sections(self.folder / f"{lang}.md")
+    @property
+    def texts(self) -> Texts:
+        """The station's own texts, by key: "title", "intro", "hint SYMBOL", "wrong KEY"."""
+        return Texts(self.folder / "{lang}.md")
 
     def say(self, key: str, values: dict, lang: str) -> str:
         """What Wrong(key, **values) says to a person: the station's own words, else those that all stations share."""
         name = f"wrong {key}"
-        words = (self.texts(lang).get(name) or sections(HERE / f"{lang}.md")[name]).format(**values)
+        words = (SHARED.all(lang) | self.texts.all(lang))[name].format(**values)
         return "\n".join(line for line in words.splitlines() if line.strip())  # not all errors have a line of code
 
     def head(self, lang: str) -> str:
         """What stands on top of the starter."""
-        words = sections(HERE / f"{lang}.md")["starter"]
-        return words.format(station=self.id, title=self.texts(lang)["title"], first=self.symbols[0])
+        title = self.texts.all(lang)["title"]
+        return SHARED.all(lang)["starter"].format(station=self.id, title=title, first=self.symbols[0])
 
     def hint(self, symbol: str, lang: str) -> str:
         """Hint 1: the idea of a symbol."""
-        return self.texts(lang)[f"hint {self.owner(symbol)}"]
+        return self.texts.all(lang)[f"hint {self.owner(symbol)}"].partition(WHY)[0].strip()
+
+    def japanese(self, symbol: str) -> dict[str, str]:
+        """digest -> Japanese of the why-comments of a symbol."""
+        lines = self.texts.all("ja").get(f"hint {self.owner(symbol)}", "").partition(WHY)[2].splitlines()
+        return dict(line.removeprefix("- ").split(" ", 1) for line in lines if line.strip())
 
 
 class Check(NamedTuple):
@@ -156,29 +164,6 @@ def declared(path: Path) -> tuple[Check, ...]:
     return tuple(sorted(found, key=lambda check: check.order))
 
 
-@cache
-def sections(path: Path) -> dict[str, str]:
-    """A text file of the form above, by the name of the section; "title" and "intro" come before the first."""
-    head, *rest = re.split(r"^## +", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    title, _, intro = head.strip().partition("\n")
-    found = {"title": title.removeprefix("# ").strip(), "intro": intro.strip()}
-    for section in rest:
-        name, _, text = section.partition("\n")
-        found[name.strip()] = text.strip()
-    return found
-
-
 def digest(comment: str) -> str:
     """The hash that a translated why-comment is filed under: 8 hexadecimal digits."""
     return sha256(comment.strip().encode()).hexdigest()[:8]
-
-
-def translations(station: Station, symbol: str) -> dict[str, str]:
-    """digest -> Japanese of the why-comments of one symbol, as ja.md has them."""
-    lines = station.texts("ja").get(f"why {symbol}", "").splitlines()
-    return dict(line.removeprefix("- ").split(" ", 1) for line in lines if line.strip())
-
-
-def placeholders(text: str) -> set[str]:
-    """The names that a template asks for."""
-    return {name for _, name, _, _ in Formatter().parse(text) if name}
