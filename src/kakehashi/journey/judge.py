@@ -10,7 +10,7 @@ import re
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import cache
 from operator import attrgetter
@@ -47,7 +47,7 @@ class Judge:
     def run(self) -> int:
         """Tell each verdict as it falls; return how many checks were run. A file that does not load ends it."""
         ref = source.load(self.reference)
-        self.torch = torch_state()
+        self.torch = Torch()
         self.tell({"running": ""})
         count = 0
         for subject in self.subjects:
@@ -57,7 +57,7 @@ class Judge:
             reset_switches()
             try:
                 mine = source.load(self.file, code)
-                refuse_changes(self.torch)
+                self.torch.refuse_changes()
                 for each in subject or self.station.symbols:
                     self.refuse_import(mine, each)
             except BaseException as error:
@@ -103,7 +103,7 @@ class Judge:
         except BaseException as error:  # SystemExit, too: a learner's exit() is a failed check
             raised = error
         try:
-            refuse_changes(self.torch)
+            self.torch.refuse_changes()
         except Wrong as changed:
             return changed
         return guard.seen or raised
@@ -157,7 +157,7 @@ class Forbid(TorchFunctionMode):
 
     def __init__(self, names: tuple[str, ...], file: str):
         super().__init__()
-        self.names, self.file = names, file
+        self.names, self.file = frozenset(names), file
         self.seen: Wrong | None = None  # kept: the learner's code may catch what is raised
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -180,27 +180,33 @@ def reset_switches() -> None:
     torch.set_default_dtype(torch.float32)
 
 
-def torch_state() -> dict[str, object]:
+class Torch:
     """What a learner's file must leave as it is: torch's callables, the methods of its layers, its global switches."""
-    state: dict[str, object] = {
-        "torch.get_default_dtype()": torch.get_default_dtype(),
-        "torch.is_grad_enabled()": torch.is_grad_enabled(),
-    }
-    spaces = {name: sys.modules[name] for name in WATCHED} | {"torch.Tensor": torch.Tensor}
-    spaces |= {f"torch.nn.{name}": layer for name, layer in vars(torch.nn).items() if isinstance(layer, type)}
-    for space, holder in spaces.items():
-        state |= {f"{space}.{name}": value for name, value in vars(holder).items() if callable(value)}
-    return state
+
+    def __init__(self) -> None:
+        spaces = {name: sys.modules[name] for name in WATCHED} | {"torch.Tensor": torch.Tensor}
+        spaces |= {f"torch.nn.{name}": layer for name, layer in vars(torch.nn).items() if isinstance(layer, type)}
+        self.spaces = [(name, vars(holder), isinstance(holder, type)) for name, holder in spaces.items()]
+        self.callables = [callables(names) for _, names, _ in self.spaces]
+        self.counts = [len(names) for _, names, _ in self.spaces]
+
+    def refuse_changes(self) -> None:
+        """Raise Wrong "patched" where something is another than before. New names in a module are no change of torch;
+        in a class they override something."""
+        if torch.get_default_dtype() is not torch.float32:
+            raise Wrong("patched", name="torch.get_default_dtype()")
+        if not torch.is_grad_enabled():
+            raise Wrong("patched", name="torch.is_grad_enabled()")
+        for (space, now, is_class), before, count in zip(self.spaces, self.callables, self.counts, strict=True):
+            if not before.items() <= now.items() or (is_class and len(now) != count):
+                after = callables(now)
+                for name in before | after if is_class else before:
+                    if after.get(name) is not before.get(name):
+                        raise Wrong("patched", name=f"{space}.{name}")
 
 
-def refuse_changes(before: dict[str, object]) -> None:
-    """Raise Wrong "patched" where torch's state is another than before. New names in a module are no change of torch;
-    in a class they override something."""
-    after = torch_state()
-    for name in before | after:
-        added_to_module = name not in before and name.rpartition(".")[0] not in before
-        if not added_to_module and after.get(name) is not before.get(name):
-            raise Wrong("patched", name=name)
+def callables(names: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in names.items() if callable(value)}
 
 
 def frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
