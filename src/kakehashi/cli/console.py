@@ -110,4 +110,3 @@ def ask(question: str, default: str = "") -> str:
 def leave(code: int) -> None:
     """End the command with this exit code: 1 the answer is no, 3 cannot tell."""
     raise typer.Exit(code)
-

@@ -3,7 +3,7 @@
 Papers: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019); Vaswani et al., "Attention Is All
 You Need" (2017). Exact in architecture: normalisation before each branch, learned positions, the tanh form of GELU, the
 output head tied to the embedding, projections into the residual stream initialised at 0.02 / sqrt(2 L).
-Deviations: linear weights lie as (out, in), GPT-2's own files hold them transposed; dropout is 0 unless set (paper: 0.1).
+Deviations: linear weights lie as (out, in), GPT-2's own files hold them transposed; dropout 0 unless set (0.1 there).
 
 Axes: B batch, T new tokens, S tokens in sight (cached + T), C width, H heads, D = C / H width of a head, L layers,
 V vocabulary.
@@ -185,7 +185,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Token and position embeddings, L blocks, a last norm, and the token embedding again as the head.
 
-    Parameters: wte (V, C) token embedding; wpe (block_size, C) position embedding; h, the L blocks; ln_f, the last norm.
+    Parameters: wte (V, C) embeds tokens; wpe (block_size, C) positions; h, the L blocks; ln_f, the last norm.
     Initialised as GPT-2: weights normal with standard deviation 0.02, every c_proj with 0.02 / sqrt(2 L), biases 0.
     """
 

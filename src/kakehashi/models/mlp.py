@@ -38,7 +38,7 @@ PRESETS = {"mlp-char": Config(), "mlp-wide": Config(block_size=8, n_embd=24, n_h
 class Linear(nn.Module):
     """y = x W^T + b, drawn so that activations keep their scale from layer to layer (Kaiming initialisation).
 
-    Parameters: weight (n_out, n_in), normal with standard deviation gain / sqrt(n_in); bias (n_out), starts at 0, or none.
+    Parameters: weight (n_out, n_in), normal with deviation gain / sqrt(n_in); bias (n_out), starts at 0, or none.
     """
 
     def __init__(self, n_in: int, n_out: int, gain: float = 1.0, bias: bool = True):
@@ -108,7 +108,7 @@ class MLP(nn.Module):
         n_in = config.block_size * config.n_embd
         self.hidden = Linear(n_in, config.n_hidden, gain=5 / 3, bias=not config.batch_norm)
         self.norm = BatchNorm(config.n_hidden) if config.batch_norm else None
-        # small logits at the start: every token about equally likely, a loss near ln V, no confident nonsense to unlearn
+        # small logits at the start: every token about equally likely, a loss near ln V, no confident nonsense
         self.output = Linear(config.n_hidden, config.vocab_size, gain=0.1)
 
     def forward(self, tokens: Tensor, targets: Tensor | None = None, *, state=None, pad=None) -> Output:

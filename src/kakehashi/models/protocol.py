@@ -80,7 +80,7 @@ class TokenWindow:
         self.tokens = torch.full((batch_size, size), -1)
 
     def extend(self, tokens: Tensor) -> Tensor:
-        """Take new tokens (B, T); return them after the remembered ones, (B, size + T), and remember the last `size`."""
+        """Take new tokens (B, T); return them after the remembered ones (B, size + T); remember the last `size`."""
         size = self.tokens.shape[1]
         seen = torch.cat((self.tokens.to(tokens.device), tokens), 1)
         self.tokens = seen[:, seen.shape[1] - size :]

@@ -1,0 +1,194 @@
+"""Commands of the journey: start, grade, hint, reset, fault."""
+
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kakehashi import texts
+from kakehashi.cli import console
+from kakehashi.texts import t
+
+StationId = Annotated[str, typer.Argument(metavar="STATION", help=t("cli.option.station"))]
+
+
+def start(folder: Annotated[Path, typer.Argument(metavar="DIR", help=t("cli.start.folder"))]) -> None:
+    from kakehashi.journey import stations, workspace
+
+    made = workspace.start(folder, texts.language())
+    first = stations.all()[0]
+    console.say(t("cli.start.done", folder=folder))
+    if not made.has_git:
+        console.say(t("cli.start.no_git"))
+    console.say(t("cli.start.next", folder=folder, file=first.file, station=first.id))
+    console.result({"workspace": str(made.root), "stations": [each.id for each in stations.all()]})
+
+
+def grade(
+    station: Annotated[str, typer.Argument(metavar="[STATION]", help=t("cli.option.station"))] = "",
+    symbols: Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", help=t("cli.grade.symbols"))] = None,
+    file: Annotated[Path | None, typer.Option(help=t("cli.grade.file"))] = None,
+    watch: Annotated[bool, typer.Option("--watch", help=t("cli.grade.watch"))] = False,
+) -> None:
+    from kakehashi.journey import grading, stations
+    from kakehashi.journey.workspace import Workspace
+
+    symbols = symbols or None
+    if file and not station:
+        raise typer.BadParameter(t("cli.grade.which"), param_hint="STATION")
+    workspace = None if file else Workspace.find()
+    chosen = [stations.find(station)] if station else workspace.begun()
+    if watch:
+        path = file or workspace.file(chosen[0])
+        console.say(t("cli.grade.watching", file=path))
+        for verdict in grading.watch(chosen[0], path, symbols, partial(tell, chosen[0])):
+            conclude(chosen[0], path, verdict)
+        return
+    verdicts = []
+    with grading.Grader() as grader:
+        for each in chosen:
+            path = file or workspace.file(each)
+            console.say(t("cli.grade.starting", station=each.texts(texts.language())["title"], file=shown(path)), "bold")
+            told = partial(tell, each)
+            if workspace:
+                verdict = workspace.grade(grader, each, symbols, told)
+            else:
+                verdict = grader.grade(each, path, symbols, told)
+            conclude(each, path, verdict)
+            verdicts.append(verdict)
+        if grader.missing:
+            console.say(t("cli.grade.unprotected", missing=", ".join(grader.missing)), "dim")
+    console.result({"stations": [{**asdict(each), "passed": each.passed} for each in verdicts]})
+    if not all(each.passed for each in verdicts):
+        console.leave(1)
+
+
+def tell(station, result) -> None:
+    """One verdict as it falls: a line, and for a wrong one the words and the place."""
+    if result.ok:
+        console.say(t("cli.grade.ok", symbol=result.symbol or station.id, check=words(result.check)), "green")
+        return
+    console.say(t("cli.grade.wrong", symbol=result.symbol or station.id, check=words(result.check)), "red")
+    console.say("  " + station.say(result.key, result.values, texts.language()).replace("\n", "\n  "))
+    if result.where:
+        console.say(t("cli.grade.where", where=place(result.where)), "dim")
+
+
+def conclude(station, path: Path, verdict) -> None:
+    """What follows after the verdicts of one grading."""
+    if verdict.log.strip():
+        console.say(t("cli.grade.printed"), "dim")
+        console.say(verdict.log.rstrip(), "dim")
+    if verdict.results:
+        right = sum(result.ok for result in verdict.results)
+        console.say(t("cli.grade.partly", passed=right, n=len(verdict.results)))
+    if verdict.blank:
+        console.say(t("cli.grade.blank", symbols=", ".join(verdict.blank)))
+        console.say(t("cli.grade.hint", station=station.id, symbol=verdict.blank[0]), "dim")
+    if verdict.passed:
+        console.say(t("cli.grade.passed", station=station.id), "bold green")
+        console.say(t("cli.grade.standin", file=shown(path)), "dim")
+
+
+def words(check: str) -> str:
+    """A check's name as words: future_is_hidden -> future is hidden."""
+    return check.replace("_", " ")
+
+
+def place(where: dict) -> str:
+    """gpt2.py:57 (LayerNorm.forward)."""
+    return f"{shown(Path(where['file']))}:{where['line']}" + (f" ({where['symbol']})" if where["symbol"] else "")
+
+
+def shown(path: Path) -> Path:
+    """A path as short as it can be said from here."""
+    with suppress(ValueError):
+        return path.resolve().relative_to(Path.cwd())
+    return path
+
+
+def hint(
+    station: StationId,
+    symbol: Annotated[str, typer.Argument(metavar="[SYMBOL]", help=t("cli.hint.symbol"))] = "",
+    level: Annotated[int | None, typer.Option(help=t("cli.hint.level"))] = None,
+    answer: Annotated[bool, typer.Option("--answer", help=t("cli.hint.answer"))] = False,
+) -> None:
+    from kakehashi.journey import hints, stations
+    from kakehashi.journey.workspace import Workspace
+
+    chosen = stations.find(station)
+    workspace = Workspace.find()
+    symbol = chosen.owner(symbol) if symbol else workspace.next_blank(chosen)
+    level = level or workspace.next_hint(chosen, symbol)
+    lines = [hints.answer(chosen, symbol)] if answer else hints.hint(chosen, symbol, level, texts.language())
+    workspace.event("hint", chosen.id, symbol=symbol, level="answer" if answer else level)
+    console.say(symbol if answer else t("cli.hint.heading", symbol=symbol, level=level), "bold")
+    console.say("\n".join(lines) or t("cli.hint.none", symbol=symbol))
+    if not answer and level < max(hints.LEVELS):
+        console.say(t("cli.hint.more", level=level + 1), "dim")
+    console.result({"station": chosen.id, "symbol": symbol, "level": "answer" if answer else level, "lines": lines})
+
+
+def reset(station: StationId) -> None:
+    from kakehashi.journey import stations
+    from kakehashi.journey.workspace import Workspace
+
+    chosen = stations.find(station)
+    workspace = Workspace.find()
+    kept = workspace.reset(chosen)
+    console.say(t("cli.reset.done", file=chosen.file))
+    if kept:
+        console.say(t("cli.reset.kept", kept=shown(kept)))
+    console.result({"file": str(workspace.file(chosen)), "kept": str(kept or "")})
+
+
+fault = typer.Typer(rich_markup_mode=None)
+FaultId = Annotated[str, typer.Argument(metavar="FAULT", help=t("cli.fault.id"))]
+
+
+@fault.command("list", help=t("cli.fault.list"))
+def fault_list(model: Annotated[str | None, typer.Argument(help=t("cli.fault.module"))] = None) -> None:
+    from kakehashi import faults
+
+    found = faults.catalogue(model)
+    rows = [[each.id, each.category, each.cause, each.level, faults.texts(each, texts.language())["title"]] for each in found]
+    columns = ["id", "category", "cause", "level", "title"]
+    console.table([t(f"cli.fault.column_{column}") for column in columns], rows, numbers=(3,))
+    console.result({"faults": [dict(zip(columns, row, strict=True)) for row in rows]})
+
+
+@fault.command("show", help=t("cli.fault.show"))
+def fault_show(id: FaultId) -> None:
+    from kakehashi import faults
+
+    found = faults.find(id)
+    said = faults.texts(found, texts.language())
+    console.say(f"{found.id}: {said['title']}", "bold")
+    console.say(f"{found.module}  {found.category} / {found.cause}", "dim")
+    for part in ("symptom", "explanation", "fix"):
+        console.say(f"\n{t(f'cli.fault.{part}')}: {said[part]}")
+    console.say("\n" + t("cli.fault.measured", changes=", ".join(found.changes)))
+    console.say(f"\n{faults.diff(found)}")
+    facts = {"id": found.id, "module": found.module, "category": found.category, "cause": found.cause}
+    console.result({**facts, "level": found.level, "changes": list(found.changes), **said, "diff": faults.diff(found)})
+
+
+@fault.command("inject", help=t("cli.fault.inject"))
+def fault_inject(
+    id: FaultId,
+    seed: Annotated[int | None, typer.Option(help=t("cli.fault.seed"))] = None,
+    out: Annotated[Path | None, typer.Option(help=t("cli.fault.out"))] = None,
+) -> None:
+    from kakehashi import faults, paths
+
+    found = faults.find(id)
+    injected = faults.inject(found, seed)
+    if out is None and not console.as_json:
+        print(injected.source, end="")
+    if out is not None:
+        paths.atomic_write(out, injected.source)
+        console.say(t("cli.fault.wrote", path=out, id=found.id))
+    console.result({"id": found.id, "path": str(out or ""), "lines": list(injected.lines)})
