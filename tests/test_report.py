@@ -13,9 +13,9 @@ from kakehashi import paths, report, texts
 
 # Elements that may stand in a page: none of them runs anything, and of their attributes only those below name a thing.
 ELEMENTS = set(
-    "html head meta title style body header p span h1 h2 h3 h4 h5 h6 main footer ul ol li em strong code pre blockquote "
-    "hr br div table caption thead tbody tr th td figure figcaption details summary svg g path defs use clippath rect "
-    "image".split()
+    "html head meta title style body header p span h1 h2 h3 h4 h5 h6 main footer ul ol li em strong code pre "
+    "blockquote hr br div table caption thead tbody tr th td figure figcaption details summary svg g path defs use "
+    "clippath rect image".split()
 )
 VOID = {"meta", "hr", "br"}
 

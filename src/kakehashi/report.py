@@ -326,11 +326,13 @@ th,td{padding:.5rem 1.25rem .5rem 0;text-align:left;vertical-align:baseline;bord
 th:last-child,td:last-child{padding-right:0}
 thead th{font-size:.8125rem;font-weight:600;color:var(--muted);border-bottom-color:var(--muted);vertical-align:bottom}
 tbody th{font-weight:550}
-.number{text-align:right;white-space:nowrap}
+.number{text-align:right}
+td.number{white-space:nowrap}
 details{margin:0 0 1.1rem;padding:.7rem 1.1rem;border:1px solid var(--line);border-radius:8px}
 details[open]{padding-bottom:.1rem}
 summary{cursor:pointer;font-weight:550}
 details[open]>summary{margin-bottom:.8rem}
 footer{margin-top:4rem;padding-top:1.1rem;border-top:1px solid var(--line);font-size:.8125rem;color:var(--muted)}
+@media (max-width:30rem){table{font-size:.875rem}th,td{padding-right:.75rem}}
 @media print{body{max-width:none;padding:0}pre{white-space:pre-wrap}figure,tr{break-inside:avoid}}
 """
