@@ -278,6 +278,13 @@ def test_the_learner_may_use_threads_though_the_worker_forked(grade):
     assert grade((GAIN, f"        {busy}\n{GAIN}")).passed
 
 
+def test_a_pickle_of_the_learners_never_becomes_the_references(grade):
+    assert grade((GAIN, f"        import copy; copy.deepcopy(self)\n{GAIN}")).passed
+    result = grade((GAIN, f"        import pickle; pickle.loads(pickle.dumps(self))\n{GAIN}"))
+    assert ("gain_multiplies", "raised") in failures(result)
+    assert "kakehashi_own" in result.failures[0].values["error"]
+
+
 def test_an_error_shows_the_learners_line_and_the_shapes_on_it(grade):
     result = grade((GAIN, "        y = x.T\n        return y @ self.weight\n"))
     failure = result.failures[0]

@@ -71,10 +71,14 @@ class Grade:
 
 
 class Grader:
-    """A context manager that keeps a grading worker; on leaving it, the worker and all it started are killed."""
+    """A context manager that keeps a grading worker; on leaving it, the worker and all it started are killed.
+
+    missing: the protections that this system could not give it.
+    """
 
     def __init__(self) -> None:
         self.worker: subprocess.Popen | None = None
+        self.missing: tuple[str, ...] = ()
 
     def __enter__(self) -> "Grader":
         self._start()

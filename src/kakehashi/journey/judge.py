@@ -129,7 +129,7 @@ class Judge:
             name = frame.f_code.co_qualname
             if frame.f_code.co_filename == self.file:
                 where, borrowed = {"file": self.file, "line": line, "symbol": name}, ""
-                code = self.text.splitlines()[line - 1].strip()
+                code = self.text.split("\n")[line - 1].strip()
                 seen = shapes(code, frame)
             elif frame.f_code.co_filename == self.reference and frame.f_globals.get("__file__") == self.file:
                 borrowed = name
