@@ -1,0 +1,149 @@
+"""The liveness probe: a healthy and a faulty twin on the same rich inputs, compared bit by bit.
+
+Rich, because a fault that the probe cannot feel would count as dead: weights of visible size with random gains and
+biases and some rows near 0 (where an epsilon matters), one token and a full block, a batch of one, slices, targets with
+gaps and with nothing to count, padding on the left, tokens read in chunks, training and evaluation, fresh weights.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from kakehashi import source
+from kakehashi.faults import KINDS, Fault, Liveness
+from kakehashi.models.protocol import IGNORE
+
+VOCABULARY, LENGTH = 11, 6  # every probe's tokens; a Config in a faults file holds as many
+
+Seen = dict[tuple[str, ...], Tensor]  # (kind, where it was seen ...) -> value
+
+
+def compare(fault: Fault, healthy: str, faulty: str) -> Liveness:
+    """What differs between two source texts of a fault's module. What the healthy one cannot run tells nothing."""
+    want, failed = observe(fault.path, healthy)
+    have, crashed = observe(fault.path, faulty)
+    changed = {key[0] for key in want.keys() & have.keys() if not identical(want[key], have[key])}
+    crashes = [error for case, error in crashed.items() if case not in failed]
+    return Liveness(tuple(kind for kind in KINDS if kind in changed), crashes[0] if crashes else None)
+
+
+def identical(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit; a NaN equals a NaN and nothing else."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+@lru_cache(maxsize=16)
+def observe(path: Path, text: str) -> tuple[Seen, dict[str, str]]:
+    """What a source text, put in the place of a reference's file, shows on every probe; and which probes crashed."""
+    probes = import_module(f"kakehashi.faults.{path.stem}").probes
+    module = source.load(path, compile(text, str(path), "exec"))
+    seen: Seen = {}
+    crashed: dict[str, str] = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order
+    try:
+        for case, run in probes(module):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                try:
+                    for (kind, *where), value in run():
+                        seen[kind, case, *where] = value.detach().clone()
+                except Exception as error:
+                    crashed[case] = f"{type(error).__name__}: {error}".splitlines()[0]
+    finally:
+        torch.set_num_threads(threads)
+    return seen, crashed
+
+
+Probe = tuple[str, Callable[[], Iterator[tuple[tuple[str, ...], Tensor]]]]  # a name, and what yields the observations
+
+
+def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Probe]:
+    """The probes of a language model's file under one configuration."""
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randint(VOCABULARY, (3, LENGTH + 1), generator=rng)
+    before, after = tokens[:, :-1], tokens[:, 1:]  # slices, as the loaders cut them
+    gaps = after.masked_fill(torch.rand(after.shape, generator=rng) < 0.3, IGNORE)
+    pad = torch.arange(LENGTH) >= torch.tensor([[0], [1], [3]])  # (3, LENGTH), True = real
+    batches = {
+        "whole": (before, after, None),
+        "gaps": (before, gaps, None),
+        "nothing": (before, torch.full_like(after, IGNORE), None),
+        "one": (before[:1, :1], after[:1, :1], None),
+        "padded": (before, after.masked_fill(~pad, IGNORE), pad),
+    }
+
+    def make() -> nn.Module:
+        return module.Model(module.Config(vocab_size=VOCABULARY, **config))
+
+    def fresh():
+        for each, value in make().state_dict().items():
+            yield ("init", each), value
+
+    def step(training: bool, batch: str):
+        model = enrich(make()).train(training)
+        torch.manual_seed(0)  # dropout does not depend on what the weights took
+        given, targets, mask = batches[batch]
+        logits, loss = model(given, targets, pad=mask)
+        yield ("logits",), logits
+        yield ("loss",), loss
+        loss.backward()
+        for each, parameter in model.named_parameters():
+            yield ("grad", each), torch.tensor(torch.nan) if parameter.grad is None else parameter.grad
+        for each, buffer in model.named_buffers():
+            yield ("buffers", each), buffer
+
+    def chunks(sizes: tuple[int, ...], mask: Tensor | None):
+        model = enrich(make()).eval()
+        state, at = model.new_state(len(before)), 0
+        for size in sizes:
+            given = before[:, at : at + size]
+            at += size
+            logits, _ = model(given, state=state, pad=None if mask is None else mask[:, :at])
+            yield ("state", f"to {at}"), logits
+
+    yield f"{name} fresh", fresh
+    for training in (True, False):
+        for batch in batches:
+            yield f"{name} {'training' if training else 'evaluation'} {batch}", lambda t=training, b=batch: step(t, b)
+    yield f"{name} chunks", lambda: chunks((1, 3, 1, 1), None)
+    yield f"{name} padded chunks", lambda: chunks((4, 1, 1), pad)
+
+
+def enrich(model: nn.Module) -> nn.Module:
+    """Give every parameter and buffer a random value of visible size that depends on its name and shape alone.
+
+    Matrices keep the scale of what passes through, but every fourth row is near 0; gains lie around 1, variances are
+    positive.
+    """
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if not value.is_floating_point():
+                continue
+            noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+            if value.ndim > 1:
+                noise[3::4] *= 1e-3
+                value.copy_(1.5 * noise / value.shape[-1] ** 0.5)
+            elif name.endswith("var"):
+                value.copy_(0.1 + noise.square())
+            else:
+                value.copy_(0.5 * noise + name.endswith("weight"))
+    return model
+
+
+def counted_table(module: ModuleType) -> Iterator[Probe]:
+    """The probe of a bigram file's `count`: what a model with the counted table predicts."""
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randint(VOCABULARY, (3, LENGTH + 1), generator=rng)
+    gaps = tokens.masked_fill(torch.rand(tokens.shape, generator=rng) < 0.3, IGNORE)
+
+    def counted():
+        yield ("logits",), module.count(tokens[:, :-1], gaps[:, 1:], VOCABULARY)[tokens]
+
+    yield "counted", counted
