@@ -97,7 +97,7 @@ def test_each_kind_of_rewrite_made_everywhere_keeps_every_bit(name, kind):
     assert_same(behaviour(module(text)), HEALTHY[name])
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_disguised_file_is_equal_in_logits_loss_gradients_draws_and_names(name, seed):
     text = disguise(REFERENCES[name], seed)
@@ -106,7 +106,7 @@ def test_a_disguised_file_is_equal_in_logits_loss_gradients_draws_and_names(name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 40))
+@pytest.mark.parametrize("seed", range(2, 40))
 @pytest.mark.parametrize("name", REFERENCES)
 def test_many_disguises_are_equal(name, seed):
     assert_same(behaviour(module(disguise(REFERENCES[name], seed))), HEALTHY[name])
@@ -124,11 +124,11 @@ def outside(text: str) -> list:
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_nothing_seen_from_outside_changes(name):
-    assert all(outside(disguise(REFERENCES[name], seed)) == outside(REFERENCES[name]) for seed in range(3))
+    assert all(outside(disguise(REFERENCES[name], seed)) == outside(REFERENCES[name]) for seed in range(2))
 
 
 def test_the_diff_against_the_reference_is_broad():
-    for seed in range(3):
+    for seed in range(2):
         matcher = difflib.SequenceMatcher(
             None, REFERENCES["gpt2"].split("\n"), disguise(REFERENCES["gpt2"], seed).split("\n")
         )
@@ -225,13 +225,16 @@ def test_nasty_text_can_be_disguised_and_keeps_its_comments_at_module_level(styl
 
 
 def test_only_local_names_are_renamed_and_axes_keep_theirs():
-    text = "def f(x, keys):\n    B, T = x.shape\n    scores = x + keys\n    g(scores=scores)\n    return scores.scores, [scores for q in keys]\n"
+    text = (
+        "def f(x, keys):\n    B, T = x.shape\n    scores = x + keys\n    g(scores=scores)\n"
+        "    return scores.scores, [scores for q in keys]\n"
+    )
     made = rename_locals(text, random.Random(1), share=1.0)
     assert made != text and "B, T = x.shape" in made and "g(scores=" in made and ".scores," in made
     assert ast.dump(ast.parse(made).body[0].args) == ast.dump(ast.parse(text).body[0].args)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_fault_in_disguise_still_does_what_it_does_and_its_lines_are_followed(seed):
     injected = inject(
         REFERENCES["gpt2"],

@@ -51,6 +51,8 @@ def test_a_rest_holds_what_is_left_and_leaves_no_trace_where_that_is_nothing():
     assert "H(x)\n" in inject(text, [Edit("f", "h($x, $...a)", "H($x, $...a)")]).source
     assert "H()\n" in inject(text, [Edit("f", "h($...a, x)", "H($...a)")]).source
     assert "g(x, 1, *x)\n" in inject(text, [Edit("f", "g($...a, k=2)", "g($...a)")]).source
+    with pytest.raises(DoesNotApply):  # `*x` is no expression, so no hole for one
+        inject("def f(x):\n    return h(*x)\n", [Edit("f", "h($x)", "h(0, $x)")])
     assert "h([x])" in inject(text, [Edit("f", "h($...a)", "h([$...a])")]).source
 
 

@@ -105,7 +105,10 @@ def test_each_line_keeps_its_file_and_number(tmp_path):
 
 def test_every_line_of_a_whole_file_has_its_number(tmp_path):
     """Also lines inside comprehensions, lambdas and nested functions."""
-    reference = "def f():\n    return [\n        (lambda: 1 / x)\n        for x in [0]][0]()\n\n\ndef g():\n    def h():\n        1 / 0\n    h()\n"
+    reference = (
+        "def f():\n    return [\n        (lambda: 1 / x)\n        for x in [0]][0]()\n\n\n"
+        "def g():\n    def h():\n        1 / 0\n    h()\n"
+    )
     model = tmp_path / "model.py"
     model.write_text(reference, "utf-8")
     path = written(tmp_path, "# one\n# two\ndef f():\n    pass\ndef g(): ...\n")
@@ -239,7 +242,8 @@ def test_the_composed_text_is_complete_on_its_own(tmp_path):
 
 
 def test_a_module_is_loaded_under_a_private_name_before_it_runs(tmp_path):
-    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Config:\n    n: int = 3\n"
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    text += "@dataclass\nclass Config:\n    n: int = 3\n"
     path = written(tmp_path, text)
     module = load(path)
     assert module.__name__.startswith("kakehashi_own.own_") and sys.modules[module.__name__] is module

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kakehashi.source.text import Definition, Function, SourceError, Splice, Text, bound
+from kakehashi.source.text import Definition, Function, SourceError, Splice, Text, bound, parsed
 
 
 class Body(NamedTuple):
@@ -66,7 +66,7 @@ def blank(source: str, symbols: Iterable[str]) -> str:
 
     Raises SourceError for a symbol that is not there.
     """
-    text = Text(source)
+    text = parsed(source)
     splices = {}
     for symbol in symbols:
         for name, _, node in text.functions(symbol):
@@ -87,31 +87,24 @@ def fill(starter: str, source: str, symbols: Iterable[str]) -> str:
 
     `fill(blank(s, names), s, names) == s`, byte for byte. Raises SourceError where either lacks a symbol.
     """
-    into, text = Text(starter, "the starter"), Text(source, "the reference")
+    into, text = parsed(starter, "the starter"), parsed(source, "the reference")
     splices = {}
     for symbol in symbols:
         for name, i, node in text.functions(symbol):
-            places = into.find(name)
-            if i >= len(places) or not isinstance(places[i], Function):
-                raise SourceError(f"the starter has {len(places)} definitions of {name!r}, not {i + 1} functions")
+            places = [each for each in into.find(name) if isinstance(each, Function)]
+            if i >= len(places):
+                raise SourceError(f"the starter has {len(places)} functions {name!r}, the reference more")
             old, new = body_of(into, places[i]), body_of(text, node)
             if (old.indent is None) != (new.indent is None):  # one of them on one line: the whole definition moves
-                (start, end), indent = whole_lines(into, places[i])
-                (first, last), from_indent = whole_lines(text, node)
+                (start, end), indent = into.whole_lines(places[i])
+                (first, last), from_indent = text.whole_lines(node)
                 splices[start] = Splice(start, end, text.reindent(first, last, from_indent, indent))
-            elif old.indent is None:
+            elif old.indent is None or new.indent is None:
                 splices[old.start] = Splice(old.start, old.end, text.data[new.start : new.end])
             else:
                 moved = text.reindent(new.start, new.end, new.indent, old.indent)
                 splices[old.start] = Splice(old.start, old.end, moved)
     return into.splice(splices.values())
-
-
-def whole_lines(text: Text, node: ast.stmt) -> tuple[tuple[int, int], bytes]:
-    """The bytes of a statement's lines, decorators included, and its indentation."""
-    first, last = text.place(node)
-    start = text.starts[first - 1]
-    return (start, text.line_at(text.offset(last, 0))[1]), text.data[text.starts[node.lineno - 1] : text.span(node)[0]]
 
 
 def is_blank(node: Definition) -> bool:
@@ -137,7 +130,7 @@ def empty(source: str, reference: str, symbols: Iterable[str]) -> list[str]:
     A class that is there is asked method by method for those left blank (one it lacks may be inherited, or not needed
     the way it is built); a method asked for by name must be there. What the reference leaves blank is never empty.
     """
-    text, model = Text(source, "the file"), Text(reference, "the reference")
+    text, model = parsed(source, "the file"), parsed(reference, "the reference")
     others = set().union(*map(bound, text.tree.body)) - set(text.symbols)  # `GELU = nn.GELU` is written, too
     result = []
     for symbol in symbols:
@@ -166,7 +159,7 @@ _SHAPES = re.compile(rf"{_SHAPE}(?:\s*->\s*{_SHAPE})*")
 def strip_comments(source: str, keep_shapes: bool = True) -> str:
     """The source without its comments. Shape comments such as `# (B, T, C) -> (B, H, T, D)` stay; of a comment that
     says more, only the shapes."""
-    text = Text(source)
+    text = parsed(source)
     splices = []
     for token in text.tokens:
         if token.kind != tokenize.COMMENT:
@@ -193,7 +186,7 @@ class Hints:
 
 def hints(source: str, symbol: str) -> Hints:
     """The hints in the bodies of a symbol. Comments on lines of their own that follow one another are one reason."""
-    text = Text(source)
+    text = parsed(source)
     shapes: list[str] = []
     whys: list[str] = []
     for _, _, node in text.functions(symbol):
@@ -230,7 +223,7 @@ def lint_imports(source: str) -> list[Import]:
     The commonest accident: an editor's auto-import.
     """
     found = []
-    for node in ast.walk(Text(source).tree):
+    for node in ast.walk(parsed(source).tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from kakehashi.source.cut import strip_comments
 from kakehashi.source.edit import Injected, follow, swap
 from kakehashi.source.rewrites import REWRITES, Rewrite, Scope, own_names, tensors
-from kakehashi.source.text import Function, Splice, Text
+from kakehashi.source.text import Function, Splice, Text, parsed
 
 SHARE = 0.6  # of the places where something can be rewritten or renamed, how many are
 ROUNDS = 5  # the kinds of rewrite are dealt to as many rounds, each working on what the last one left
@@ -42,7 +42,7 @@ def _disguised(source: str, seed: int, lines: tuple[int, ...]) -> tuple[str, tup
 
 def rewrite(source: str, kinds: list[Rewrite], rng: random.Random, share: float = SHARE) -> str:
     """Rewrite a share of the places that some kinds of rewrite find; of places that overlap, one."""
-    text = Text(source)
+    text = parsed(source)
     places = [site for scope in scopes(text) for kind in kinds for site in kind(text, scope)]
     splices: list[Splice] = []
     for site in rng.sample(places, len(places)):
@@ -68,13 +68,13 @@ def scopes(text: Text) -> Iterator[Scope]:
                     for each in ast.walk(statement)
                     if isinstance(each, ast.JoinedStr) or isinstance(each, ast.Constant) and isinstance(each.value, str)
                 ]
-                if not any(each.lineno < each.end_lineno or "$" in text.cut(each) for each in strings):
+                if not any("\n" in text.cut(each) or "$" in text.cut(each) for each in strings):
                     yield Scope(node, tensors(node), taken)
 
 
 def rename_locals(source: str, rng: random.Random, share: float = SHARE) -> str:
     """Other names for a share of the local variables. Those of one capital letter stay: they are the axes."""
-    text = Text(source)
+    text = parsed(source)
     splices = []
     for scope in scopes(text):
         taken = set(scope.taken)

@@ -5,11 +5,11 @@ import difflib
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kakehashi.source.text import BOM, SourceError, Splice, Text
+from kakehashi.source.text import SourceError, Splice, Text, parsed
 
 _ANY, _REST = "kakehashi_any_", "kakehashi_rest_"
 _HOLE = re.compile(r"\$(\.\.\.)?([A-Za-z_]\w*)")
@@ -52,8 +52,8 @@ class Injected(NamedTuple):
 class Site(NamedTuple):
     """A place inside a definition that a pattern matches: one expression, or statements in a row."""
 
-    nodes: list[ast.AST]
-    bound: dict[str, ast.AST | list[ast.AST]]  # what the holes hold
+    nodes: Sequence[ast.expr] | Sequence[ast.stmt]
+    bound: dict[str, Any]  # what the holes hold: an expression, or a list of arguments
     replace: str
     with_comment: bool = False  # replace brings along the comment that ends the last line
 
@@ -81,7 +81,7 @@ def inject(source: str, edits: Iterable[Edit]) -> Injected:
 
 
 def _only_site(source: str, edit: Edit) -> tuple[int, Site, Text]:
-    text = Text(source)
+    text = parsed(source)
     if edit.symbol not in text.symbols:
         raise DoesNotApply(f"{edit.symbol}: there is no such symbol")
     found = []
@@ -100,12 +100,17 @@ def pattern(text: str) -> list[ast.stmt]:
     return ast.parse(marked).body
 
 
+def single_expression(body: list[ast.stmt]) -> ast.expr | None:
+    return body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
+
+
 def sites(scope: ast.AST, find: str, replace: str) -> Iterator[Site]:
     """All places in a node that look like `find`: expressions anywhere, if replace is one, too; else statements."""
     wanted = pattern(find)
-    if all(len(body) == 1 and isinstance(body[0], ast.Expr) for body in (wanted, pattern(replace))):
+    expression = single_expression(wanted)
+    if expression and single_expression(pattern(replace)):
         for node in ast.walk(scope):
-            if isinstance(node, ast.expr) and matches(wanted[0].value, node, bound := {}):
+            if isinstance(node, ast.expr) and matches(expression, node, bound := {}):
                 yield Site([node], bound, replace)
         return
     for body in bodies(scope):
@@ -127,7 +132,11 @@ def bodies(scope: ast.AST) -> Iterator[list[ast.stmt]]:
 def matches(wanted, found, bound: dict) -> bool:
     """True if two pieces of syntax are the same up to the holes in `wanted`; what the holes hold goes to `bound`."""
     if isinstance(wanted, ast.Name) and wanted.id.startswith(_ANY):
-        return isinstance(found, ast.expr) and _bind(wanted.id.removeprefix(_ANY), found, bound)
+        return (
+            isinstance(found, ast.expr)
+            and not isinstance(found, ast.Starred)
+            and _bind(wanted.id.removeprefix(_ANY), found, bound)
+        )
     if isinstance(wanted, ast.Call) and isinstance(found, ast.Call) and (rest := _rest(wanted.args)) is not None:
         return _matches_call(wanted, found, rest, bound)
     if isinstance(wanted, ast.AST):
@@ -152,12 +161,14 @@ def matches(wanted, found, bound: dict) -> bool:
 
 def _rest(nodes: list) -> int | None:
     """Where in a list `$...a` stands."""
-    return next((i for i, node in enumerate(nodes) if isinstance(node, ast.Starred) and _rest_name(node)), None)
+    return next((i for i, node in enumerate(nodes) if _rest_name(node)), None)
 
 
-def _rest_name(node: ast.Starred) -> str | None:
-    name = node.value.id if isinstance(node.value, ast.Name) else ""
-    return name.removeprefix(_REST) if name.startswith(_REST) else None
+def _rest_name(node: ast.AST) -> str:
+    match node:
+        case ast.Starred(ast.Name(name)) if name.startswith(_REST):
+            return name.removeprefix(_REST)
+    return ""
 
 
 def _matches_call(wanted: ast.Call, found: ast.Call, rest: int, bound: dict) -> bool:
@@ -189,9 +200,9 @@ def swap(text: Text, site: Site) -> Splice | None:
     What is meant is known: the old definition with new nodes in the place of the old. So parentheses are found by
     trying, the fewest first, and a splice that would change anything else is refused.
     """
-    expected = pattern(site.replace or "pass")
+    expected: list = pattern(site.replace or "pass")
     if isinstance(site.nodes[0], ast.expr):
-        expected = [expected[0].value]
+        expected = [single_expression(expected)]
         ways = _expression_ways(text, site)
     elif site.replace:
         ways = _statement_ways(text, site)
@@ -200,14 +211,14 @@ def swap(text: Text, site: Site) -> Splice | None:
         alone = len(siblings) == len(site.nodes)
         expected = expected if alone else []
         ways = _statement_ways(text, site._replace(replace="pass")) if alone else _removal_ways(text, site, siblings)
-    top = text.tree.body
-    at = next(i for i, definition in enumerate(top) if site.nodes[0].lineno <= definition.end_lineno)
+    around = next(each for each in text.tree.body if site.nodes[0].lineno <= text.place(each)[1])
+    (start, end), _ = text.whole_lines(around)
     for splice in ways:
         try:
-            body = ast.parse(text.splice([splice]).removeprefix(BOM)).body
+            body = ast.parse((text.data[start : splice.start] + splice.new + text.data[splice.end : end]).decode()).body
         except SyntaxError:
             continue
-        if len(body) == len(top) and _becomes(top[at], body[at], site, expected):
+        if len(body) == 1 and _becomes(around, body[0], site, expected):
             return splice
     return None
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
-from kakehashi.source.cut import blank_functions, empty, is_blank, whole_lines
-from kakehashi.source.text import Definition, SourceError, Text, bound, read, syntax_errors
+from kakehashi.source.cut import blank_functions, empty, is_blank
+from kakehashi.source.text import Definition, SourceError, Text, bound, parsed, read, syntax_errors
 
 
 def compose(
@@ -25,16 +26,16 @@ def compose(
     imports and constants it lacks are added. Tracebacks and inspect.getsource of a function find the file it stands in.
     Raises SourceError while one of `mine` is blank or missing: else the reference would pass in its place.
     """
-    weave, borrowed = _graft(Text(learner, str(learner_path)), Text(reference, str(reference_path)), mine)
+    weave, borrowed = _graft(parsed(learner, str(learner_path)), parsed(reference, str(reference_path)), mine)
     lines = weave.lines()
     origins = [0, *(origin for _, origin in lines)]
     tree = Text("".join(line for line, _ in lines), str(learner_path)).tree
+    node: Any
     for node in ast.walk(tree):
-        if hasattr(node, "lineno"):
+        if "lineno" in node._attributes:
             node.lineno, node.end_lineno = origins[node.lineno], origins[node.end_lineno]
-            if (
-                node.lineno == node.end_lineno
-            ):  # several added lines may count as one, and no node ends before it begins
+            # several added lines may count as one, and compile() refuses a node that ends before it begins
+            if node.lineno == node.end_lineno:
                 node.end_col_offset = max(node.col_offset, node.end_col_offset)
     return _settle(_compiled(tree, learner_path), weave.offset, str(reference_path)), borrowed
 
@@ -43,7 +44,7 @@ def composed(
     learner: str, reference: str, mine: Iterable[str] | None = None, learner_path: str | Path = "the file"
 ) -> tuple[str, list[str]]:
     """The same as one text that is complete on its own: what a run keeps as its source.py."""
-    weave, borrowed = _graft(Text(learner, str(learner_path)), Text(reference, "the reference"), mine)
+    weave, borrowed = _graft(parsed(learner, str(learner_path)), parsed(reference, "the reference"), mine)
     return "".join(line for line, _ in weave.lines()), borrowed
 
 
@@ -60,7 +61,7 @@ class _Weave:
         self.added: dict[int, list[tuple[str, int]]] = {}  # line -> what follows it
 
     def replace(self, old: Definition, new: Definition) -> None:
-        _, indent = whole_lines(self.text, old)
+        _, indent = self.text.whole_lines(old)
         first, last = self.text.place(old)
         self.instead[first] = last, self.taken(new, indent)
 
@@ -72,7 +73,7 @@ class _Weave:
         self.added.setdefault(after, []).extend(space + lines)
 
     def taken(self, node: ast.stmt, indent: bytes) -> list[tuple[str, int]]:
-        (start, end), old_indent = whole_lines(self.model, node)
+        (start, end), old_indent = self.model.whole_lines(node)
         lines = self.model.reindent(start, end, old_indent, indent).splitlines()
         first, _ = self.model.place(node)
         return [(line.decode() + self.line_break, first + i + self.offset) for i, line in enumerate(lines)]
@@ -104,7 +105,7 @@ def _graft(text: Text, model: Text, mine: Iterable[str] | None) -> tuple[_Weave,
     for statement in model.tree.body:
         names = bound(statement)
         here = [each for each in text.tree.body if bound(each) & names]
-        last = max([last, *(each.end_lineno for each in here)])
+        last = max([last, *(text.place(each)[1] for each in here)])
         if not isinstance(statement, Definition):
             if names - set().union(*map(bound, here)):
                 weave.insert(last, statement)
@@ -176,12 +177,12 @@ def load(path: str | Path, code: CodeType | None = None) -> ModuleType:
     """Run a file (or `code` composed from it) as a module of its own, named kakehashi_own.<stem>_<hash>.
 
     The name is private and changes with the text, and cannot be imported: pickling its objects fails loudly instead of
-    meeting another class of the same name later. Raises SourceError for a file that is missing or not Python; what the file raises
-    itself comes through, and the module is dropped.
+    meeting another class of the same name later. Raises SourceError for a file that is missing or not Python; what the
+    file raises itself comes through, and the module is dropped.
     """
     path = Path(path).resolve()
     source = read(path)
-    code = code or _compiled(Text(source, str(path)).tree, path)
+    code = code or _compiled(parsed(source, str(path)).tree, path)
     digest = hashlib.sha256(f"{path}\n{source}".encode()).hexdigest()[:12]
     module = ModuleType(f"kakehashi_own.{path.stem}_{digest}")
     module.__file__ = str(path)

@@ -6,11 +6,11 @@ tensor is done only to what `tensors` is sure of.
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from kakehashi.source.edit import Site, bodies, matches, pattern
-from kakehashi.source.text import Function, Text
+from kakehashi.source.edit import Site, bodies, matches, pattern, single_expression
+from kakehashi.source.text import Function, Node, Text
 
 
 class Scope(NamedTuple):
@@ -184,13 +184,14 @@ def unnegated(bound: dict, known: frozenset[str]) -> bool:
 
 def by_pattern(*rows: tuple) -> Rewrite:
     """Rows of (find, replace, guard, ...): expressions that look like `find`, where every guard holds."""
-    rows = tuple((pattern(find)[0].value, replace, guards) for find, replace, *guards in rows)
+    rows = tuple((single_expression(pattern(find)), replace, guards) for find, replace, *guards in rows)
 
     def rewrite(text: Text, scope: Scope) -> Iterator[Site]:
         nodes: dict[type, list[ast.expr]] = {}
         for statement in scope.node.body:
             for node in ast.walk(statement):
-                nodes.setdefault(type(node), []).append(node)
+                if isinstance(node, ast.expr):
+                    nodes.setdefault(type(node), []).append(node)
         for wanted, replace, guards in rows:
             for node in nodes.get(type(wanted), []):
                 bound: dict = {}
@@ -315,7 +316,7 @@ def name_result(text: Text, scope: Scope) -> Iterator[Site]:
                 yield Site([node], {}, f"{name} = {enclosed(text, node.value)}\nreturn {name}")
 
 
-def in_order(node: ast.AST) -> list[ast.AST]:
+def in_order(node: Node) -> Sequence[Node]:
     """The parts of an expression that are certain to be evaluated, in that order."""
     match node:
         case ast.Call(func, args, named):
@@ -333,7 +334,7 @@ def in_order(node: ast.AST) -> list[ast.AST]:
     return []
 
 
-def first_step(node: ast.AST) -> ast.AST | None:
+def first_step(node: Node) -> ast.Call | ast.BinOp | None:
     """The call or the operation in an expression that is carried out first."""
     for part in in_order(node):
         if not quiet(part):
@@ -341,7 +342,7 @@ def first_step(node: ast.AST) -> ast.AST | None:
     return node if isinstance(node, ast.Call | ast.BinOp) else None
 
 
-def first_use(node: ast.AST, name: str) -> ast.Name | None:
+def first_use(node: Node, name: str) -> ast.Name | None:
     """The place where an expression reads a name, if nothing is carried out before."""
     for part in in_order(node):
         if isinstance(part, ast.Name) and part.id == name:
@@ -365,7 +366,7 @@ def name_step(text: Text, scope: Scope) -> Iterator[Site]:
                 yield Site([node], {}, f"{name} = {enclosed(text, step)}\n{rest}")
 
 
-def around(text: Text, statement: ast.stmt, part: ast.AST) -> tuple[str, str]:
+def around(text: Text, statement: ast.stmt, part: Node) -> tuple[str, str]:
     """The text of a statement before and after one part of it."""
     (start, end), (part_start, part_end) = text.span(statement), text.span(part)
     return text.data[start:part_start].decode(), text.data[part_end:end].decode()
@@ -390,11 +391,12 @@ def split_tuple(text: Text, scope: Scope) -> Iterator[Site]:
     """`a, b = e, f` on two lines."""
     for node in ast.walk(scope.node):
         match node:
-            case ast.Assign([ast.Tuple(names)], ast.Tuple(values)) if len(names) == len(values):
+            case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)):
+                names = [each.id for each in targets if isinstance(each, ast.Name)]
                 read = {each.id for value in values[1:] for each in ast.walk(value) if isinstance(each, ast.Name)}
-                if all(isinstance(name, ast.Name) and name.id not in read for name in names):
+                if len(names) == len(targets) == len(values) and not read & set(names):
                     pairs = zip(names, values, strict=True)
-                    yield Site([node], {}, "\n".join(f"{name.id} = {enclosed(text, value)}" for name, value in pairs))
+                    yield Site([node], {}, "\n".join(f"{name} = {enclosed(text, value)}" for name, value in pairs))
 
 
 def reorder_keywords(text: Text, scope: Scope) -> Iterator[Site]:

@@ -11,15 +11,16 @@ import re
 import tokenize
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from kakehashi import Mistake
 
 BOM = "\ufeff"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+Node = ast.stmt | ast.expr | ast.keyword  # what has a place
 
 
 class SourceError(Mistake):
@@ -56,11 +57,13 @@ class Text:
     def offset(self, line: int, column: int) -> int:
         return self.starts[line - 1] + column
 
-    def span(self, node: ast.AST) -> tuple[int, int]:
+    def span(self, node: Node) -> tuple[int, int]:
         """The bytes of a node, without its decorators and without parentheses around it."""
-        return self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset)
+        return self.offset(node.lineno, node.col_offset), self.offset(
+            cast(int, node.end_lineno), cast(int, node.end_col_offset)
+        )
 
-    def cut(self, node: ast.AST) -> str:
+    def cut(self, node: Node) -> str:
         start, end = self.span(node)
         return self.data[start:end].decode()
 
@@ -143,7 +146,19 @@ class Text:
     def place(self, node: ast.stmt) -> tuple[int, int]:
         """First and last line of a statement, decorators included."""
         decorators = getattr(node, "decorator_list", [])
-        return min([node.lineno, *(each.lineno for each in decorators)]), node.end_lineno
+        return min([node.lineno, *(each.lineno for each in decorators)]), cast(int, node.end_lineno)
+
+    def whole_lines(self, node: ast.stmt) -> tuple[tuple[int, int], bytes]:
+        """The bytes of a statement's lines, decorators included, and its indentation."""
+        first, last = self.place(node)
+        end = self.line_at(self.offset(last, 0))[1]
+        return (self.starts[first - 1], end), self.data[self.starts[node.lineno - 1] : self.span(node)[0]]
+
+
+@lru_cache(maxsize=16)
+def parsed(source: str, name: str = "source") -> Text:
+    """Text(source, name), remembered: the rooms above ask one thing after the other of the same few files."""
+    return Text(source, name)
 
 
 class syntax_errors:
@@ -176,7 +191,7 @@ def read(path: str | Path) -> str:
 
 def symbols(source: str) -> list[str]:
     """All functions, classes and methods of a source text as dotted names, in order."""
-    return list(Text(source).symbols)
+    return list(parsed(source).symbols)
 
 
 def bound(statement: ast.stmt) -> set[str]:
