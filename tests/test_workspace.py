@@ -233,15 +233,15 @@ def test_a_grading_is_an_event_and_a_passed_file_stands_in_until_it_changes(toy,
 def test_a_workspace_knows_where_the_learner_stands(toy, tmp_path):
     made = start(tmp_path / "w")
     reference = source.read(toy.reference)
-    assert made.unwritten(toy) == ["squash", "Gain", "Net"] and made.next_symbol(toy) == "squash"
+    assert made.unwritten(toy) == ["squash", "Gain", "Net"] and made.next_blank(toy) == "squash"
     assert made.begun() == [toy]  # nothing is begun: the first
     made.file(toy).write_text(source.blank(reference, ["Net.forward"]), encoding="utf-8")
-    assert made.unwritten(toy) == ["Net"] and made.next_symbol(toy) == "Net"
+    assert made.unwritten(toy) == ["Net"] and made.next_blank(toy) == "Net"
     made.event("grade", toy.id, passed=False, failed=["gain_multiplies", "syntax"], blank=["Net.forward"])
-    assert made.next_symbol(toy) == "Gain"
+    assert made.next_blank(toy) == "Gain"
     made.event("grade", toy.id, passed=True, failed=[], blank=[])
     made.file(toy).write_text(reference, encoding="utf-8")
-    assert made.unwritten(toy) == [] and made.next_symbol(toy) == "squash"
+    assert made.unwritten(toy) == [] and made.next_blank(toy) == "squash"
 
 
 def test_the_next_hint_gives_away_one_step_more_until_the_last(tmp_path):

@@ -77,8 +77,8 @@ class Workspace:
         blank = {station.owner(name) for name in source.empty(text, reference, station.symbols)}
         return [symbol for symbol in station.symbols if symbol in blank]
 
-    def next_symbol(self, station: Station) -> str:
-        """What to work at: the first symbol that failed when last graded or is still blank."""
+    def next_blank(self, station: Station) -> str:
+        """What to work at: the first symbol that is still blank, or whose check failed when last graded."""
         open_ = set(self.unwritten(station))
         graded = [event for event in self.events() if event["type"] == "grade" and event["item"] == station.id]
         failed = graded[-1]["data"]["failed"] if graded else []
