@@ -4,6 +4,7 @@ Papers: Kingma & Ba, "Adam" (2015), algorithm 1; Loshchilov & Hutter, "Decoupled
 algorithm 2. The torch._foreach functions do one operation on a list of tensors, without a Python loop over them.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -65,11 +66,12 @@ class AdamW:
         torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
         # both averages start at 0 and are too small at first: after t steps by 1 - beta^t
-        scales = torch._foreach_sqrt(v)
-        torch._foreach_div_(scales, [(1 - beta2 ** state["step"]) ** 0.5 for state in states])
-        torch._foreach_add_(scales, eps)
-        # p = p - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
-        torch._foreach_addcdiv_(params, m, scales, [-lr / (1 - beta1 ** state["step"]) for state in states])
+        m_scale = [1 - beta1 ** state["step"] for state in states]
+        v_scale = [math.sqrt(1 - beta2 ** state["step"]) for state in states]
+        # p = p - lr (m / m_scale) / (sqrt(v) / v_scale + eps); the fraction times v_scale saves a pass over v
+        roots = torch._foreach_sqrt(v)
+        torch._foreach_add_(roots, [eps * scale for scale in v_scale])
+        torch._foreach_addcdiv_(params, m, roots, [-lr * b / a for a, b in zip(m_scale, v_scale, strict=True)])
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
