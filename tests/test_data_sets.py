@@ -59,9 +59,7 @@ def place(server, monkeypatch, tmp_path):
         small = sets.DataSet(
             "small",
             "document",
-            "a few names",
             licence="CC0",
-            use="any use",
             file="small/names.txt",
             url=url,
             sha256=hashlib.sha256(CONTENT).hexdigest(),
@@ -108,7 +106,7 @@ def test_what_is_not_here_says_how_to_get_it_and_what_it_may_be_used_for(place):
         data.corpus("small")
     with pytest.raises(data.DataError, match="no data set 'large': known are small"):
         data.find("large")
-    assert [(each.use, each.found) for each in data.catalogue()] == [("any use", None)]
+    assert [(each.licence, each.found) for each in data.catalogue()] == [("CC0", None)]
 
 
 def test_a_file_of_other_content_does_not_pass_for_the_set(place):

@@ -11,9 +11,10 @@ Exit codes: 0 done, 1 the answer is no, 2 the call was wrong, 3 cannot tell, 130
 
 import os
 import sys
+from typing import NoReturn
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code. argv: without the program's name."""
     arguments = sys.argv[1:] if argv is None else argv
     # Libraries that would fetch something by themselves are told not to before they are imported
@@ -21,8 +22,4 @@ def main(argv: list[str] | None = None) -> None:
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     from kakehashi.cli import console
 
-    sys.exit(console.run(arguments))
-
-
-if __name__ == "__main__":
-    main()
+    console.run(arguments)

@@ -4,9 +4,11 @@ import typer
 
 from kakehashi import __version__
 from kakehashi.cli import bench, journey, models, tour
+from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
 app = typer.Typer(
+    cls=Commands,
     help=t("cli.help"),
     epilog=t("cli.epilog"),
     no_args_is_help=True,
@@ -29,10 +31,16 @@ COMMANDS = {
 }
 GROUPS = {"data": models.data, "fault": journey.fault}
 
+
+def described(name: str) -> dict[str, str]:
+    """What the --help of a command says besides its options."""
+    return {"help": t(f"cli.{name}.help"), "epilog": t(f"cli.{name}.example")}
+
+
 for name, command in COMMANDS.items():
-    app.command(name, help=t(f"cli.{name}.help"), epilog=t(f"cli.{name}.example"))(command)
+    app.command(name, short_help=t(f"cli.{name}.short"), **described(name))(command)
 for name, group in GROUPS.items():
-    app.add_typer(group, name=name, help=t(f"cli.{name}.help"), epilog=t(f"cli.{name}.example"), no_args_is_help=True)
+    app.add_typer(group, name=name, short_help=t(f"cli.{name}.short"), no_args_is_help=True, **described(name))
 
 
 @app.callback(invoke_without_command=True)

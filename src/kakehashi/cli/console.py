@@ -3,13 +3,15 @@
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from kakehashi import Mistake, texts
 from kakehashi.texts import t
@@ -17,31 +19,42 @@ from kakehashi.texts import t
 as_json = False  # progress goes to stderr, and the last line of stdout is one JSON object
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command; returns its exit code. A person's mistake is one line on stderr, a bug a traceback."""
+def run(arguments: list[str]) -> NoReturn:
+    """Run one command and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # what `plain` has no other word for must not end the program
     global as_json
     rest, as_json, lang = take_everywhere(arguments)
-    try:
+    with mistakes_in_a_line():
         texts.use(lang)
         from kakehashi.cli.app import app  # now: the help texts are in the language chosen
 
-        return app(rest, prog_name="kakehashi", standalone_mode=False) or 0
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as wrong:
-        wrong.show()
-        return wrong.exit_code
+        app(rest, prog_name="kakehashi")
+    sys.exit(0)
+
+
+@contextmanager
+def mistakes_in_a_line() -> Iterator[None]:
+    """A person's mistake inside is one line on stderr and an exit code; a bug stays a traceback."""
+    try:
+        yield
     except Mistake as mistake:
         error(str(mistake))
-        return mistake.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        error(t("cli.interrupted"))
-        return 130
+        sys.exit(mistake.exit_code)
+    except KeyboardInterrupt as interrupt:
+        error(str(interrupt) or t("cli.interrupted"))
+        sys.exit(130)
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        sys.exit(0)
+
+
+class Commands(TyperGroup):
+    """A group of commands whose mistakes are told before typer would make something else of them."""
+
+    def invoke(self, ctx):
+        with mistakes_in_a_line():
+            return super().invoke(ctx)
 
 
 def take_everywhere(arguments: list[str]) -> tuple[list[str], bool, str | None]:

@@ -51,7 +51,7 @@ def grade(
     with grading.Grader() as grader:
         for each in chosen:
             path = file or workspace.file(each)
-            console.say(t("cli.grade.starting", station=each.texts(texts.language())["title"], file=shown(path)), "bold")
+            console.say(t("cli.grade.starting", station=each.texts.get("title"), file=shown(path)), "bold")
             told = partial(tell, each)
             if workspace:
                 verdict = workspace.grade(grader, each, symbols, told)
@@ -154,8 +154,9 @@ def fault_list(model: Annotated[str | None, typer.Argument(help=t("cli.fault.mod
     from kakehashi import faults
 
     found = faults.catalogue(model)
-    rows = [[each.id, each.category, each.cause, each.level, faults.texts(each, texts.language())["title"]] for each in found]
+    titles = [faults.texts(each, texts.language())["title"] for each in found]
     columns = ["id", "category", "cause", "level", "title"]
+    rows = [[each.id, each.category, each.cause, each.level, title] for each, title in zip(found, titles, strict=True)]
     console.table([t(f"cli.fault.column_{column}") for column in columns], rows, numbers=(3,))
     console.result({"faults": [dict(zip(columns, row, strict=True)) for row in rows]})
 

@@ -159,9 +159,11 @@ def data_list() -> None:
     from kakehashi.data import catalogue
 
     sets = catalogue()
-    columns = ["name", "about", "licence", "use", "found"]
-    rows = [[each.name, each.about, each.licence, each.use, each.found or where(each)] for each in sets]
-    console.table([t(f"cli.data.{column}") for column in columns], rows)
+    for each in sets:
+        console.say(each.name, "bold")
+        console.say(f"  {each.about}")
+        console.say(f"  {each.licence}: {each.use}", "dim")
+        console.say(f"  {each.found or where(each)}", "dim")
     keys = ("name", "about", "unit", "licence", "use", "url", "sha256")
     facts = [{key: getattr(each, key) for key in keys} | {"found": str(each.found or "")} for each in sets]
     console.result({"data": facts})

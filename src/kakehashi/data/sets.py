@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kakehashi import paths
 from kakehashi.data.errors import DataError
+from kakehashi.texts import t
 
 TIMEOUT = 30  # seconds without a byte until a download is given up
 
@@ -15,44 +16,37 @@ TIMEOUT = 30  # seconds without a byte until a download is given up
 class DataSet:
     """file: path below a data folder, "" for a set that is made on this machine (then url and sha256 are "" too).
 
-    use: what its licence allows, in words. found: the file on this machine, None where there is none.
+    found: the file on this machine, None where there is none.
     """
 
     name: str
     unit: str
-    about: str
     licence: str
-    use: str
     file: str = ""
     url: str = ""
     sha256: str = ""
     size: int = 0
     found: Path | None = None
 
+    @property
+    def about(self) -> str:
+        """What it is, in the language in use."""
+        return t(f"data.{self.name}.about")
 
-_PYTHON_USE = "any use; keep Python's copyright notice when you pass its code on"
+    @property
+    def use(self) -> str:
+        """What its licence allows, in the language in use."""
+        return t(f"data.{self.name}.use")
+
+
 _GITHUB = "https://raw.githubusercontent.com/karpathy"
 _SETS = (
-    DataSet(
-        "identifiers",
-        "document",
-        "words of which Python's standard library makes its names",
-        licence="PSF-2.0",
-        use=_PYTHON_USE,
-    ),
-    DataSet(
-        "stdlib-code",
-        "stream",
-        "source files of Python's standard library, about 1 MB of them",
-        licence="PSF-2.0",
-        use=_PYTHON_USE,
-    ),
+    DataSet("identifiers", "document", licence="PSF-2.0"),
+    DataSet("stdlib-code", "stream", licence="PSF-2.0"),
     DataSet(
         "names",
         "document",
-        "32,033 first names, of the makemore lectures",
         licence="MIT",
-        use="any use; keep the copyright notice when you pass it on",
         file="names/names.txt",
         url=f"{_GITHUB}/makemore/988aa59e4d8fefa526d06f3b453ad116258398d4/names.txt",
         sha256="0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
@@ -61,9 +55,7 @@ _SETS = (
     DataSet(
         "tinyshakespeare",
         "stream",
-        "40,000 lines of Shakespeare's plays, of char-rnn and nanoGPT",
         licence="public domain (the text); MIT by char-rnn's Readme (the file)",
-        use="any use",
         file="tinyshakespeare/input.txt",
         url=f"{_GITHUB}/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
         sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
