@@ -32,15 +32,12 @@ COMMANDS = {
 GROUPS = {"data": models.data, "fault": journey.fault}
 
 
-def described(name: str) -> dict[str, str]:
-    """What the --help of a command says besides its options."""
-    return {"help": t(f"cli.{name}.help"), "epilog": t(f"cli.{name}.example")}
-
-
-for name, command in COMMANDS.items():
-    app.command(name, short_help=t(f"cli.{name}.short"), **described(name))(command)
-for name, group in GROUPS.items():
-    app.add_typer(group, name=name, short_help=t(f"cli.{name}.short"), no_args_is_help=True, **described(name))
+for name in (*COMMANDS, *GROUPS):
+    short, help, example = (t(f"cli.{name}.{part}") for part in ("short", "help", "example"))
+    if name in COMMANDS:
+        app.command(name, short_help=short, help=help, epilog=example)(COMMANDS[name])
+    else:
+        app.add_typer(GROUPS[name], name=name, short_help=short, help=help, epilog=example, no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)

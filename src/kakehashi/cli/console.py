@@ -1,5 +1,6 @@
 """What commands share: the flags that every command takes, printing that survives any terminal, errors in one line."""
 
+import io
 import json
 import os
 import sys
@@ -22,7 +23,8 @@ as_json = False  # progress goes to stderr, and the last line of stdout is one J
 def run(arguments: list[str]) -> NoReturn:
     """Run one command and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # what `plain` has no other word for must not end the program
+        if isinstance(stream, io.TextIOWrapper):  # what `plain` has no other word for must not end the program
+            stream.reconfigure(errors="replace")
     global as_json
     rest, as_json, lang = take_everywhere(arguments)
     with mistakes_in_a_line():
@@ -74,6 +76,11 @@ def take_everywhere(arguments: list[str]) -> tuple[list[str], bool, str | None]:
     return rest + arguments[end:], json_wanted, lang
 
 
+def plain(text: str) -> str:
+    """The text as the stream that words go to can write it."""
+    return texts.plain(text, (sys.stderr if as_json else sys.stdout).encoding)
+
+
 def out() -> Console:
     """Where words for people go: stdout, or stderr under --json."""
     stream = sys.stderr if as_json else sys.stdout
@@ -82,8 +89,7 @@ def out() -> Console:
 
 def say(text: str = "", style: str | None = None) -> None:
     """Print a paragraph."""
-    console = out()
-    console.print(Text(texts.plain(text, console.file.encoding), style=style or ""))
+    out().print(Text(plain(text), style=style or ""))
 
 
 def error(text: str) -> None:
@@ -93,13 +99,12 @@ def error(text: str) -> None:
 
 def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = ()) -> None:
     """Print a table; the columns in `numbers` are set to the right."""
-    console = out()
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, column in enumerate(columns):
         drawn.add_column(column, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(texts.plain(str(cell), console.file.encoding) for cell in row))
-    console.print(drawn)
+        drawn.add_row(*(plain(str(cell)) for cell in row))
+    out().print(drawn)
 
 
 def result(value: dict[str, Any]) -> None:
@@ -117,7 +122,7 @@ def ask(question: str, default: str = "") -> str:
     """One line from the person; the default for an empty one, or where nobody is there."""
     if not interactive():
         return default
-    return input(texts.plain(question, sys.stdout.encoding) + " ").strip() or default
+    return input(plain(question) + " ").strip() or default
 
 
 def leave(code: int) -> None:

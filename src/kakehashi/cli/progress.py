@@ -2,7 +2,6 @@
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from kakehashi import texts
 from kakehashi.cli import console
 from kakehashi.texts import t
 from kakehashi.training import Callback, State
@@ -39,8 +38,7 @@ class Watched(Callback):
             left=duration(state.seconds_left),
         )
         if self.bar:
-            text = texts.plain(text, self.console.file.encoding)
-            self.bar.update(self.task, completed=state.step, description=text)
+            self.bar.update(self.task, completed=state.step, description=console.plain(text))
         else:
             console.say(text)
 

@@ -11,6 +11,7 @@ Nothing is imported from torch before a fault is measured.
 
 import tomllib
 from dataclasses import dataclass
+from difflib import unified_diff
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -91,6 +92,12 @@ def inject(fault: Fault, seed: int | None = None) -> Injected:
     """The reference with the fault in it. With a seed, disguised: equivalent rewrites, no comments but shapes."""
     injected = edit(read(fault.path), fault.edits)
     return injected if seed is None else hide(injected, seed)
+
+
+def diff(fault: Fault) -> str:
+    """The edit as a unified diff against the reference."""
+    healthy, faulty = read(fault.path).splitlines(), edit(read(fault.path), fault.edits).source.splitlines()
+    return "\n".join(unified_diff(healthy, faulty, fault.path.name, f"{fault.id}.py", n=2, lineterm=""))
 
 
 def alive(fault: Fault, source: str | None = None) -> Liveness:

@@ -61,6 +61,9 @@ class BatchNorm(nn.Module):
     starts at 1: exponential averages with `momentum`, as torch.nn.BatchNorm1d keeps them, used in eval().
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, width: int, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.eps = eps
