@@ -1,0 +1,214 @@
+"""What the stations of language models check alike: suspicion by name, the loss, and a model at work in the house.
+
+Each station's checks.py declares its own checks; those of the loss and the house hand over to the functions here.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kakehashi.journey.checking import TOLERANCE, Wrong, finite, fresh, gradients, part, same, shape, twin
+from kakehashi.models.protocol import IGNORE
+
+# bfloat16 keeps 8 bits: each operation rounds at 2^-9. Through a block that adds up to hundredths of the largest value
+HALF = 4e-2
+
+
+def suspect(name: str, mine: Any, ref: Any, *, tol: float = TOLERANCE, **mistakes: Any) -> None:
+    """`same`, but where mine is not ref and equals what a known mistake gives instead, that mistake is named.
+
+    mistakes: the key of a text -> the values that this mistake leads to; where they are dear, ask `alike` first.
+    Raises Wrong(key, name=name), else as `same`.
+    """
+    try:
+        same(name, mine, ref, tol=tol)
+    except Wrong as wrong:
+        raise next((Wrong(key, name=name) for key in mistakes if alike(mine, mistakes[key], tol)), wrong) from None
+
+
+def alike(mine: Any, ref: Any, tol: float = TOLERANCE) -> bool:
+    """True if `same` has nothing to say."""
+    with suppress(Wrong):
+        same("", mine, ref, tol=tol)
+        return True
+    return False
+
+
+def changed(before: Tensor, after: Tensor) -> Tensor:
+    """Where two results for different inputs differ by more than rounding; a NaN differs."""
+    return ~((before - after).abs() <= 1e-5 * before.abs().max())
+
+
+def normal(name: str, weight: Tensor, std: float, **mistakes: float) -> None:
+    """A freshly drawn weight is normal with mean 0 and this standard deviation; mistakes: key -> its deviation.
+
+    Of n draws the deviation is known to 1 / sqrt(2 n) and the mean to std / sqrt(n): six of those are never reached by
+    chance. Raises a mistake, "start_std", "start_mean", "start_shape".
+    """
+    weight = weight.detach()
+    slack = 6 / (2 * weight.numel()) ** 0.5
+    seen = weight.std().item()
+    if not abs(seen / std - 1) <= slack:
+        for key, other in mistakes.items():
+            if abs(seen / other - 1) <= slack:
+                raise Wrong(key, name=name, seen=seen, expected=std)
+        raise Wrong("start_std", name=name, seen=seen, expected=std)
+    if not abs(weight.mean()) <= 6 * std / weight.numel() ** 0.5:
+        raise Wrong("start_mean", name=name, seen=weight.mean())
+    # of 1,000 normal draws the largest lies beyond 2.5 deviations; of uniform ones none beyond 1.74
+    if weight.abs().max() < 2.2 * std:
+        raise Wrong("start_shape", name=name)
+
+
+# The loss
+
+
+def targets_with_gaps(rng: torch.Generator, B: int, T: int, V: int) -> Tensor:
+    """(B, T): random targets as a slice, the first and the last token among them; each row counts one more."""
+    targets = torch.randint(V, (B, T + 1), generator=rng)
+    targets[0, 1:3] = torch.tensor([0, V - 1])
+    return targets.masked_fill(torch.arange(T + 1) > torch.arange(B)[:, None] + 2, IGNORE)[:, 1:]
+
+
+def loss_of_everything(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    logits, targets = torch.randn(3, 5, 7, generator=rng), torch.randint(7, (3, 5), generator=rng)
+    right = ref.cross_entropy(logits, targets)
+    suspect(
+        "cross_entropy",
+        shape("cross_entropy", mine.cross_entropy(fresh(logits), targets.clone()), ()),
+        right,
+        loss_sign=-right,
+        loss_sum=right * 15,
+        loss_bits=right / torch.log(torch.tensor(2.0)),
+        loss_unnormalised=-logits.gather(-1, targets[..., None]).mean(),
+        loss_twice=ref.cross_entropy(logits.softmax(-1), targets),
+    )
+
+
+def loss_of_what_counts(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    logits, targets = torch.randn(3, 5, 7, generator=rng), targets_with_gaps(rng, 3, 5, 7)
+    seen = targets != IGNORE
+    right = ref.cross_entropy(logits, targets)
+    padded = -logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
+    rows = (padded * seen).sum(1) / seen.sum(1)
+    suspect(
+        "cross_entropy",
+        mine.cross_entropy(fresh(logits), targets.clone()),
+        right,
+        loss_mean_over_all=(padded * seen).sum() / seen.numel(),
+        loss_padding_counted=padded.mean(),
+        loss_padding_added=padded.sum() / seen.sum(),
+        loss_mean_of_rows=rows.mean(),
+    )
+
+
+def loss_of_nothing(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    logits = torch.randn(2, 3, 7, generator=rng, requires_grad=True)
+    loss = shape("cross_entropy", mine.cross_entropy(logits, torch.full((2, 3), IGNORE)), ())
+    if not loss == 0:
+        raise Wrong("loss_nothing", seen=loss)
+    if loss.requires_grad:
+        loss.backward()
+        same("the gradient of a loss that counts nothing", logits.grad, torch.zeros(2, 3, 7))
+    else:
+        raise Wrong("no_gradient", name="cross_entropy", source="logits")
+
+
+def loss_of_slices(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    """A loader cuts targets as a slice, which .view refuses; a contiguous tensor would not show it."""
+    logits, targets = torch.randn(3, 7, 6, generator=rng).transpose(1, 2), targets_with_gaps(rng, 3, 6, 7)
+    same("cross_entropy of slices", mine.cross_entropy(logits, targets), ref.cross_entropy(logits, targets))
+    one = logits[:1, :1], torch.tensor([[3]])
+    same("cross_entropy of one token", mine.cross_entropy(*one), ref.cross_entropy(*one))
+
+
+def loss_of_large_logits(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    logits, targets = 1e3 * torch.randn(2, 3, 7, generator=rng), torch.randint(7, (2, 3), generator=rng)
+    loss = mine.cross_entropy(fresh(logits), targets)
+    if loss is not None and not torch.isfinite(torch.as_tensor(loss)):
+        raise Wrong("loss_overflow", seen=loss)
+    same("cross_entropy of large logits", loss, ref.cross_entropy(logits, targets))
+
+
+def loss_gradient(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    logits, targets = torch.randn(3, 5, 7, generator=rng), targets_with_gaps(rng, 3, 5, 7)
+    gradients("cross_entropy", mine.cross_entropy, ref.cross_entropy, logits, targets)
+
+
+class Loss(nn.Module):
+    """A model's loss as a module of its tokens alone, for `gradients`."""
+
+    def __init__(self, model: nn.Module, targets: Tensor, pad: Tensor | None = None):
+        super().__init__()
+        self.model, self.targets, self.pad = model, targets, pad
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return part("forward", self.model(tokens, fresh(self.targets), pad=self.pad), "loss")
+
+
+# The model in the house: both models of the same weights, on what the loaders feed
+
+
+def batches(rng: torch.Generator, V: int, T: int, steps: int) -> list[tuple[Tensor, Tensor]]:
+    """Loader-like: slices of one stream of tokens, targets shifted by one, the last of each row not counted."""
+    stream = torch.randint(V, (steps, 4, T + 1), generator=rng)
+    ends = torch.arange(T) < torch.tensor([T, T - 1, T, 1])[:, None]
+    return [(each[:, :-1], each[:, 1:].masked_fill(~ends, IGNORE)) for each in stream]
+
+
+def trains_alike(mine: nn.Module, ref: nn.Module, rng: torch.Generator, V: int, T: int) -> None:
+    """Three steps of the loop: forward, backward, clip, step (plain SGD: Adam would turn rounding into whole steps).
+
+    Raises Wrong "house_loss".
+    """
+    losses = []
+    data = batches(rng, V, T, 3)
+    for model in (twin("the model", mine, ref), ref):
+        model.train()
+        losses.append([])
+        for tokens, targets in data:
+            model.zero_grad()
+            loss = part("the model's forward", model(tokens, targets), "loss")
+            finite("the loss", loss).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.3 * parameter.grad
+            losses[-1].append(loss.item())
+    for step, (own, theirs) in enumerate(zip(*losses, strict=True)):
+        # three updates multiply the rounding of one pass by at most ten
+        if not abs(own - theirs) <= 10 * TOLERANCE * abs(theirs):
+            raise Wrong("house_loss", step=step, mine=own, ref=theirs)
+
+
+def continues_alike(mine: nn.Module, ref: nn.Module, tokens: Tensor) -> None:
+    """Greedy continuation of a prompt with a state, one token at a time. Raises Wrong "house_text"."""
+    texts = []
+    for model in (twin("the model", mine, ref), ref):
+        model.eval()
+        state, text, given = model.new_state(len(tokens)), tokens, tokens
+        with torch.no_grad():
+            for _ in range(3):
+                given = model(given, state=state).logits[:, -1:].argmax(-1)
+                text = torch.cat((text, given), 1)
+        texts.append(text)
+    if not torch.equal(*texts):
+        raise Wrong("house_text", mine=texts[0][0], ref=texts[1][0])
+
+
+def in_pieces(model: Callable, sizes: tuple[int, ...], tokens: Tensor, pad: Tensor | None = None) -> Tensor:
+    """The logits of tokens (B, T) read in pieces with one state; pad (B, T)."""
+    state, at, logits = model.new_state(len(tokens)), 0, []
+    for size in sizes:
+        seen = None if pad is None else pad[:, : at + size]
+        output = model(tokens[:, at : at + size], state=state, pad=seen)
+        logits.append(shape("logits", part("forward", output, "logits"), (len(tokens), size, output.logits.shape[-1])))
+        at += size
+    return torch.cat(logits, 1)
+
+
+LEFT_PAD = torch.arange(6) >= torch.tensor([[0], [1], [3]])  # (3, 6), True = real: three prompts of 6, 5 and 3 tokens

@@ -1,0 +1,8 @@
+from kakehashi.journey.stations import Station
+
+STATION = Station(
+    "bigram",
+    "kakehashi.models.bigram",
+    symbols=("count", "cross_entropy", "Bigram"),
+    forbid=("cross_entropy", "nll_loss"),
+)

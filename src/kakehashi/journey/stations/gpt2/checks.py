@@ -1,0 +1,843 @@
+"""Checks of the GPT-2 station. In each, B = 3, T = 6, H = 2, D = 4, C = 8, V = 11: heads, tokens and widths differ."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from kakehashi.journey import lm_checks
+from kakehashi.journey.checking import Wrong, check, finite, fresh, gradients, part, same, shake, shape, twin
+from kakehashi.journey.lm_checks import (
+    HALF,
+    LEFT_PAD,
+    Loss,
+    alike,
+    changed,
+    in_pieces,
+    normal,
+    suspect,
+    targets_with_gaps,
+)
+from kakehashi.models.protocol import KVCache
+
+V, H, D, C = 11, 2, 4, 8
+SIZES = {"vocab_size": V, "block_size": 8, "n_layers": 2, "n_heads": H, "n_embd": C, "eps": 0.1}
+
+
+def stream(rng, B=3, T=6):
+    """(B, T, C): vectors for the residual stream."""
+    return torch.randn(B, T, C, generator=rng)
+
+
+# LayerNorm
+
+
+def norm(mine, ref, rng, eps=0.1):
+    """Twins of width C with random gain and bias, and an eps of a size that shows."""
+    theirs = shake(ref.LayerNorm(C, eps), rng)
+    return twin("LayerNorm", mine.LayerNorm(C, eps), theirs), theirs
+
+
+@check("LayerNorm", 100)
+def norm_has_its_parameters(mine, ref, rng):
+    norm(mine, ref, rng)
+    start = mine.LayerNorm(C)
+    same("LayerNorm.weight at the start", start.weight, torch.ones(C))
+    same("LayerNorm.bias at the start", start.bias, torch.zeros(C))
+
+
+@check("LayerNorm", 110)
+def norm_keeps_tokens_apart(mine, ref, rng):
+    own, _ = norm(mine, ref, rng)
+    x = stream(rng)
+    other = fresh(x)
+    other[1, 2] += torch.arange(C)
+    moved = changed(own(fresh(x)), own(other)).any(-1)
+    moved[1, 2] = False
+    if moved.any():
+        raise Wrong("norm_mixes", place=moved.nonzero()[0])
+    for size in ((C,), (1, C), (2, 1, C), (2, 2, 3, C)):
+        shape(f"LayerNorm of {size}", own(torch.randn(size, generator=rng)), size)
+
+
+@check("LayerNorm", 120)
+def norm_standardises(mine, ref, rng):
+    own, theirs = norm(mine, ref, rng)
+    x = stream(rng) * torch.logspace(-2, 1, 6)[:, None] + 1.0  # the deviation of a token is 0.01 to 10; eps is 0.1
+    mean, variance, eps = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True), theirs.eps
+
+    def scaled(y):
+        return y * theirs.weight + theirs.bias
+
+    suspect(
+        "LayerNorm",
+        own(fresh(x)),
+        theirs(x),
+        norm_eps_outside=scaled((x - mean) / (variance.sqrt() + eps)),
+        norm_eps_fixed=scaled((x - mean) / torch.sqrt(variance + 1e-5)),
+        norm_eps_missing=scaled((x - mean) / variance.sqrt()),
+        norm_sample_variance=scaled((x - mean) / torch.sqrt(x.var(-1, keepdim=True) + eps)),
+        norm_not_centred=scaled(x / torch.sqrt(variance + eps)),
+        norm_rms=scaled(x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps)),
+        norm_no_bias=(x - mean) / torch.sqrt(variance + eps) * theirs.weight,
+        norm_no_gain=(x - mean) / torch.sqrt(variance + eps) + theirs.bias,
+        norm_one_plus_gain=(x - mean) / torch.sqrt(variance + eps) * (1 + theirs.weight) + theirs.bias,
+    )
+
+
+@check("LayerNorm", 130)
+def norm_of_a_constant(mine, ref, rng):
+    """A token whose features are all equal: variance 0, in the gradient too."""
+    own, theirs = norm(mine, ref, rng, 1e-5)
+    x = torch.full((1, 2, C), 3.0)
+    if not torch.isfinite(own(fresh(x))).all():
+        raise Wrong("norm_constant")
+    gradients("LayerNorm of a constant", own, theirs, x)
+
+
+@check("LayerNorm", 140)
+def norm_has_a_gradient(mine, ref, rng):
+    own, theirs = norm(mine, ref, rng)
+    gradients("LayerNorm", own, theirs, stream(rng))
+
+
+@check("LayerNorm", 150)
+def norm_runs_in_half_precision(mine, ref, rng):
+    own, theirs = norm(mine, ref, rng)
+    x = stream(rng).bfloat16().transpose(0, 1)
+    same("LayerNorm in bfloat16", own.bfloat16()(x), theirs.bfloat16()(x), tol=HALF)
+
+
+# gelu
+
+
+@check("gelu", 200)
+def gelu_is_a_soft_gate(mine, ref, rng):
+    x = torch.linspace(-4, 4, 64).view(4, 16)
+    own, right = mine.gelu(fresh(x)), ref.gelu(x)
+    near = dict.fromkeys(["gelu_constants"] if alike(own, right, tol=0.1) else [], own)  # the shape is there
+    suspect(
+        "gelu",
+        own,
+        right,
+        tol=1e-5,  # the erf and tanh forms differ by 5e-4, 1e-4 of the largest value
+        gelu_exact=F.gelu(x),
+        gelu_sigmoid=x * torch.sigmoid(1.702 * x),
+        gelu_relu=torch.relu(x),
+        gelu_doubled=2 * right,
+        gelu_gate=right / x,
+        gelu_square=0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**2))),
+        gelu_root=0.5 * x * (1 + torch.tanh(2 / torch.pi * (x + 0.044715 * x**3))),
+        **near,
+    )
+
+
+@check("gelu", 210)
+def gelu_has_a_gradient(mine, ref, rng):
+    gradients("gelu", mine.gelu, ref.gelu, 2 * torch.randn(4, 5, generator=rng))
+
+
+@check("gelu", 220)
+def gelu_runs_in_half_precision(mine, ref, rng):
+    x = 3 * torch.randn(5, 4, generator=rng).bfloat16().T
+    same("gelu in bfloat16", mine.gelu(x), ref.gelu(x), tol=HALF)
+
+
+# causal_mask
+
+
+@check("causal_mask", 300)
+def mask_hides_the_future(mine, ref, rng):
+    for T in (5, 1):
+        seen = shape(f"causal_mask({T}, {T})", mine.causal_mask(T, T), (T, T))
+        if seen.dtype != torch.bool:
+            raise Wrong("dtype", name="causal_mask", seen=seen.dtype, expected=torch.bool)
+        if torch.equal(seen, ~ref.causal_mask(T, T)):
+            raise Wrong("mask_inverted")
+        for key, wrong in (("mask_future", seen.triu(1)), ("mask_self", ~seen & torch.eye(T).bool())):
+            if wrong.any():
+                row, column = wrong.nonzero()[0].tolist()
+                raise Wrong(key, row=row, column=column)
+        same(f"causal_mask({T}, {T})", seen, ref.causal_mask(T, T))
+
+
+@check("causal_mask", 310)
+def mask_counts_the_cache(mine, ref, rng):
+    for T, S in ((1, 6), (3, 6), (2, 3)):
+        right = ref.causal_mask(T, S)
+        suspect(
+            f"causal_mask({T}, {S})",
+            mine.causal_mask(T, S),
+            right,
+            mask_cache=torch.ones(T, S).bool().tril(),
+            mask_cache_open=torch.ones(T, S).bool(),
+        )
+
+
+@check("causal_mask", 320)
+def mask_hides_padding(mine, ref, rng):
+    """Padding on the left, on the right, everywhere; new tokens alone with a cache before them."""
+    pad = torch.cat((LEFT_PAD, LEFT_PAD.flip(1), torch.zeros(1, 6).bool()))
+    for T in (6, 3, 1):
+        plain = ref.causal_mask(T, 6)
+        name = f"causal_mask({T}, 6, pad)"
+        seen = mine.causal_mask(T, 6, pad.clone())
+        right = ref.causal_mask(T, 6, pad)
+        if isinstance(seen, torch.Tensor) and seen.shape == right.shape and not seen.any(-1).all():
+            raise Wrong("mask_empty_row", place=(~seen.any(-1)).nonzero()[0])
+        diagonal = torch.ones(T, 6).bool().triu(6 - T)
+        suspect(
+            name,
+            seen,
+            right,
+            mask_padding_ignored=plain.expand_as(right),
+            mask_padding_inverted=plain & (~pad[:, None, None, :] | diagonal),
+        )
+
+
+# attention
+
+
+def query(rng, T=5, S=6):
+    """q (B, H, T, D), k and v (B, H, S, D), visible (T, S)."""
+    q, k, v = (torch.randn(3, H, size, D, generator=rng) for size in (T, S, S))
+    return 2 * q, k, v
+
+
+@check("attention", 400)
+def attention_is_a_mean(mine, ref, rng):
+    """The weights of what is visible sum to 1: a mean of ones is one."""
+    q, k, v = query(rng)
+    visible, ones = ref.causal_mask(5, 6), torch.ones_like(v)
+    output = shape("attention", mine.attention(q, k, ones, visible), q.shape)
+    if output.isnan().any():
+        raise Wrong("nan", name="attention", seen="nan", place=[], count=output.isnan().sum(), total=output.numel())
+    if not (output - 1).abs().max() <= 1e-5:
+        raw = q @ k.transpose(-2, -1) / D**0.5
+        masked = raw.masked_fill(~visible, -torch.inf)
+        after, queries = raw.softmax(-1) * visible, masked.softmax(-2).nan_to_num()
+        suspect(
+            "attention with values of 1", output, ones[:, :, :5], att_after=after @ ones, att_queries=queries @ ones
+        )
+
+
+@check("attention", 410)
+def attention_does_not_see_what_is_hidden(mine, ref, rng):
+    q, k, v = query(rng)
+    visible = ref.causal_mask(5, 6)
+    before = mine.attention(fresh(q), fresh(k), fresh(v), visible)
+    for at in range(6):
+        others = [fresh(each) for each in (k, v)]
+        for each in others:
+            each[:, :, at] += 3 * torch.randn(D, generator=rng)
+        moved = changed(before, mine.attention(fresh(q), *others, visible)).any(-1)[0, 0]
+        leaks = moved & ~visible[:, at]
+        if leaks.any():
+            raise Wrong("att_leak", row=leaks.nonzero()[0, 0], column=at)
+
+
+@check("attention", 420)
+def attention_weighs_by_similarity(mine, ref, rng):
+    q, k, v = query(rng)
+    for visible in (ref.causal_mask(5, 6), ref.causal_mask(5, 6, LEFT_PAD)):
+
+        def weighed(scores, hidden=-torch.inf, visible=visible):
+            return scores.masked_fill(~visible, hidden).softmax(-1) @ v
+
+        products = q @ k.transpose(-2, -1)
+        suspect(
+            "attention",
+            mine.attention(fresh(q), fresh(k), fresh(v), visible),
+            ref.attention(q, k, v, visible),
+            att_no_scale=weighed(products),
+            att_width=weighed(products / D),
+            att_all_heads=weighed(products / (H * D) ** 0.5),
+            att_length=weighed(products / 6**0.5),
+            att_multiplied=weighed(products * D**0.5),
+        )
+
+
+@check("attention", 430)
+def attention_survives_large_scores(mine, ref, rng):
+    q, k, v = query(rng)
+    visible = ref.causal_mask(5, 6)
+    output = mine.attention(1e5 * q, k, v, visible)
+    if not torch.isfinite(output).all():
+        raise Wrong("att_overflow")
+    same("attention with large scores", output, ref.attention(1e5 * q, k, v, visible))
+
+
+@check("attention", 440)
+def attention_drops_weights(mine, ref, rng):
+    """One visible token, weight 1, values of 1: with dropout 0.5 a result is 0 or 2, all D features alike."""
+    one = torch.ones(64, 1, 1, D)
+    output = shape("attention", mine.attention(one, one, one, torch.ones(1, 1).bool(), 0.5), one.shape)
+    if alike_everywhere(output, 1.0):
+        raise Wrong("att_dropout_missing")
+    if not ((output == 0) | ((output - 2).abs() < 1e-5)).all():
+        raise Wrong("att_dropout_scale", seen=output[output != 0][0] if output.any() else 0.0)
+    if not (output == output[..., :1]).all():
+        raise Wrong("att_dropout_output")
+
+
+def alike_everywhere(output, value):
+    return bool(((output - value).abs() < 1e-5).all())
+
+
+@check("attention", 450)
+def attention_has_a_gradient(mine, ref, rng):
+    visible = ref.causal_mask(5, 6)
+
+    def fixed(module):
+        return lambda q, k, v: module.attention(q, k, v, visible)
+
+    gradients("attention", fixed(mine), fixed(ref), *query(rng))
+
+
+@check("attention", 460)
+def attention_runs_in_half_precision(mine, ref, rng):
+    """On what a cache and a split of heads hand over: transposed views, one new token."""
+    q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2).bfloat16() for each in query(rng, T=1))
+    visible = ref.causal_mask(1, 6, LEFT_PAD)
+    same("attention in bfloat16", mine.attention(q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
+
+
+# CausalSelfAttention
+
+
+def heads(mine, ref, rng, layer=0, **settings):
+    """Twins with random weights, evaluating."""
+    settings = SIZES | settings
+    theirs = shake(ref.CausalSelfAttention(ref.Config(**settings), layer), rng).eval()
+    own = mine.CausalSelfAttention(mine.Config(**settings), layer)
+    return twin("CausalSelfAttention", own, theirs), theirs
+
+
+def heads_by_hand(ref, theirs, x, order=(0, 1, 2), cut=False, merge=False, heads=H, interleaved=False):
+    """What CausalSelfAttention gives when the width is cut into heads in some way."""
+    B, T, _ = x.shape
+    mixed = theirs.c_attn(x)
+    if interleaved:
+        parts = mixed.view(B, T, heads, -1).transpose(1, 2).chunk(3, -1)
+    else:
+        parts = [mixed.split(C, 2)[i] for i in order]
+        parts = [
+            each.reshape(B, heads, T, -1) if cut else each.reshape(B, T, heads, -1).transpose(1, 2) for each in parts
+        ]
+    y = ref.attention(*parts, ref.causal_mask(T, T))
+    return theirs.c_proj((y if merge else y.transpose(1, 2)).reshape(B, T, C))
+
+
+@check("CausalSelfAttention", 500)
+def heads_have_their_parameters(mine, ref, rng):
+    own, _ = heads(mine, ref, rng)
+    for B, T in ((3, 6), (1, 1), (2, 8)):
+        shape("CausalSelfAttention", own(stream(rng, B, T)), (B, T, C))
+
+
+@check("CausalSelfAttention", 510)
+def heads_look_back_only(mine, ref, rng):
+    own, _ = heads(mine, ref, rng)
+    x = stream(rng)
+    other = fresh(x)
+    other[0, 3] += torch.arange(C)
+    moved = changed(own(fresh(x)), own(other)).any(-1)
+    if moved[0, :3].any():
+        raise Wrong("heads_future", position=moved[0, :3].nonzero()[0, 0], changed=3)
+    if moved[1:].any():
+        raise Wrong("heads_batch")
+    if not moved[0, 3:].all():
+        raise Wrong("heads_blind", position=3 + (~moved[0, 3:]).nonzero()[0, 0], changed=3)
+
+
+@check("CausalSelfAttention", 520)
+def heads_are_cut_and_merged(mine, ref, rng):
+    own, theirs = heads(mine, ref, rng)
+    x = stream(rng)
+
+    def by_hand(**how):
+        return heads_by_hand(ref, theirs, x, **how)
+
+    output, right = own(fresh(x)), theirs(x)
+    if alike(output, right):
+        return
+    for order in ((1, 0, 2), (2, 1, 0), (0, 2, 1), (1, 2, 0), (2, 0, 1)):
+        if alike(output, by_hand(order=order)):
+            raise Wrong("heads_order", order=", ".join("qkv"[i] for i in order))
+    suspect(
+        "CausalSelfAttention",
+        output,
+        right,
+        heads_cut=by_hand(cut=True),
+        heads_cut_and_merge=by_hand(cut=True, merge=True),
+        heads_merge=by_hand(merge=True),
+        heads_one=by_hand(heads=1),
+        heads_swapped=by_hand(heads=D),
+        heads_interleaved=by_hand(interleaved=True),
+    )
+
+
+@check("CausalSelfAttention", 530)
+def heads_read_the_cache(mine, ref, rng):
+    """As the second layer of two: the first has put its own keys and values there."""
+    own, theirs = heads(mine, ref, rng, layer=1)
+    x, nothing = stream(rng), torch.zeros(3, H, 6, D)
+    cache = KVCache(3)
+    cache.append(0, nothing, nothing)
+    whole, (keys, values) = theirs(x, cache), cache.layers[1]
+    for sizes in ((1,) * 6, (3, 1, 2), (6,)):
+        state, at, pieces = KVCache(3), 0, []
+        for size in sizes:
+            state.append(0, nothing[:, :, :size], nothing[:, :, :size])
+            pieces.append(own(fresh(x[:, at : at + size]), state))
+            at += size
+            if len(state.layers) < 2:
+                written = state.layers[0][0].shape[2] > at
+                raise Wrong("heads_cache_layer" if written else "heads_cache_not_written")
+            if state.layers[1][0].shape[2] != at:
+                raise Wrong("heads_cache_length", seen=state.layers[1][0].shape[2], expected=at)
+        suspect("the cached keys", state.layers[1][0], keys, heads_cache_swapped=values)
+        same("the cached values", state.layers[1][1], values)
+        alone = torch.cat([theirs(each) for each in x.split(list(sizes), 1)], 1)
+        suspect(f"pieces {sizes} with a cache", torch.cat(pieces, 1), whole, heads_cache_not_read=alone)
+
+
+@check("CausalSelfAttention", 540)
+def heads_leave_out_padding(mine, ref, rng):
+    own, theirs = heads(mine, ref, rng)
+    x = stream(rng)
+    right = theirs(x, pad=LEFT_PAD)
+    output = own(fresh(x), pad=LEFT_PAD.clone())
+    finite("CausalSelfAttention with padding", output)
+    unseen = theirs(x)[LEFT_PAD]
+    suspect("CausalSelfAttention with padding", output[LEFT_PAD], right[LEFT_PAD], heads_padding=unseen)
+    state, pieces = KVCache(3), []
+    for start, end in ((0, 4), (4, 5), (5, 6)):
+        pieces.append(own(fresh(x[:, start:end]), state, LEFT_PAD[:, :end].clone()))
+    same("CausalSelfAttention with padding and a cache", torch.cat(pieces, 1)[LEFT_PAD], right[LEFT_PAD])
+
+
+@check("CausalSelfAttention", 550)
+def heads_drop_out_in_training_only(mine, ref, rng):
+    own, theirs = heads(mine, ref, rng, dropout=0.5)
+    x = stream(rng, 8, 8)
+    right = theirs(x)
+    if changed(right, own(fresh(x))).any():
+        raise Wrong("heads_dropout_in_evaluation")
+    output = own.train()(fresh(x))
+    kept = output != 0
+    if kept.all():
+        raise Wrong("heads_dropout_output")
+    # what the output's dropout keeps is doubled: without dropout on the weights it would be twice the plain result
+    if not changed(2 * right, output)[kept].any():
+        raise Wrong("heads_dropout_weights")
+
+
+@check("CausalSelfAttention", 560)
+def heads_have_a_gradient(mine, ref, rng):
+    own, theirs = heads(mine, ref, rng)
+    gradients("CausalSelfAttention", own, theirs, stream(rng))
+
+
+@check("CausalSelfAttention", 570)
+def heads_run_in_half_precision(mine, ref, rng):
+    own, theirs = heads(mine, ref, rng)
+    x = stream(rng, 6, 3).bfloat16().transpose(0, 1)
+    same("CausalSelfAttention in bfloat16", own.bfloat16()(x), theirs.bfloat16()(x), tol=HALF)
+
+
+# MLP
+
+
+def mlp(mine, ref, rng, **settings):
+    """Twins with random weights, evaluating."""
+    settings = SIZES | settings
+    theirs = shake(ref.MLP(ref.Config(**settings)), rng).eval()
+    return twin("MLP", mine.MLP(mine.Config(**settings)), theirs), theirs
+
+
+@check("MLP", 600)
+def mlp_widens_and_returns(mine, ref, rng):
+    own, theirs = mlp(mine, ref, rng)
+    x = stream(rng)
+    h = theirs.c_fc(x)
+    suspect(
+        "MLP",
+        own(fresh(x)),
+        theirs(x),
+        mlp_linear=theirs.c_proj(h),
+        mlp_relu=theirs.c_proj(torch.relu(h)),
+        mlp_exact=theirs.c_proj(F.gelu(h)),
+        mlp_gelu_last=ref.gelu(theirs.c_proj(h)),
+        mlp_gelu_twice=ref.gelu(theirs.c_proj(ref.gelu(h))),
+        mlp_residual=x + theirs.c_proj(ref.gelu(h)),
+    )
+
+
+@check("MLP", 610)
+def mlp_drops_out_in_training_only(mine, ref, rng):
+    own, theirs = mlp(mine, ref, rng, dropout=0.5)
+    x = stream(rng, 8, 8)
+    if changed(theirs(x), own(fresh(x))).any():
+        raise Wrong("mlp_dropout_in_evaluation")
+    if (own.train()(fresh(x)) != 0).all():
+        raise Wrong("mlp_dropout_missing")
+
+
+@check("MLP", 620)
+def mlp_has_a_gradient(mine, ref, rng):
+    own, theirs = mlp(mine, ref, rng)
+    gradients("MLP", own, theirs, stream(rng))
+
+
+@check("MLP", 630)
+def mlp_runs_in_half_precision(mine, ref, rng):
+    own, theirs = mlp(mine, ref, rng)
+    x = stream(rng, 6, 3).bfloat16().transpose(0, 1)
+    same("MLP in bfloat16", own.bfloat16()(x), theirs.bfloat16()(x), tol=HALF)
+
+
+# Block
+
+
+def block(mine, ref, rng, layer=0):
+    """Twins with random weights, evaluating."""
+    theirs = shake(ref.Block(ref.Config(**SIZES), layer), rng).eval()
+    return twin("Block", mine.Block(mine.Config(**SIZES), layer), theirs), theirs
+
+
+@check("Block", 700)
+def block_adds_to_the_stream(mine, ref, rng):
+    """With both projections at 0 the branches say nothing: x goes through as it came."""
+    own, theirs = block(mine, ref, rng)
+    with torch.no_grad():
+        for each in (theirs.attn, theirs.mlp):
+            each.c_proj.weight.zero_()
+            each.c_proj.bias.zero_()
+    twin("Block", own, theirs)
+    x = stream(rng)
+    suspect(
+        "Block with silent branches",
+        own(fresh(x)),
+        x,
+        block_residual=torch.zeros_like(x),
+        block_norm_after=theirs.ln_2(theirs.ln_1(x)),
+        block_norm_in_stream=theirs.ln_1(x),
+        block_doubled=4 * x,
+    )
+
+
+@check("Block", 710)
+def block_communicates_then_computes(mine, ref, rng):
+    own, theirs = block(mine, ref, rng)
+    x = stream(rng)
+    ln_1, attn, ln_2, mlp = theirs.ln_1, theirs.attn, theirs.ln_2, theirs.mlp
+    middle = x + attn(ln_1(x))
+    first = x + mlp(ln_2(x))
+    usual = copy.deepcopy(theirs)
+    usual.ln_1.eps = usual.ln_2.eps = 1e-5
+    suspect(
+        "Block",
+        own(fresh(x)),
+        theirs(x),
+        block_parallel=middle + mlp(ln_2(x)),
+        block_eps=usual(x),
+        block_norm_shared=middle + mlp(ln_1(middle)),
+        block_norm_swapped=(x + attn(ln_2(x))) + mlp(ln_1(x + attn(ln_2(x)))),
+        block_norm_missing_1=x + attn(x) + mlp(ln_2(x + attn(x))),
+        block_norm_missing_2=middle + mlp(middle),
+        block_order=first + attn(ln_1(first)),
+        block_first_residual=x + mlp(ln_2(middle)),
+        block_from_norm=ln_1(x) + attn(ln_1(x)) + mlp(ln_2(ln_1(x) + attn(ln_1(x)))),
+    )
+
+
+@check("Block", 720)
+def block_hands_on_state_and_padding(mine, ref, rng):
+    """As the second layer of two, with padding, in pieces."""
+    own, theirs = block(mine, ref, rng, layer=1)
+    x, nothing = stream(rng), torch.zeros(3, H, 6, D)
+    right, unpadded = theirs(x, pad=LEFT_PAD)[LEFT_PAD], theirs(x)[LEFT_PAD]
+    suspect("Block with padding", own(fresh(x), pad=LEFT_PAD.clone())[LEFT_PAD], right, block_pad=unpadded)
+    state, pieces = KVCache(3), []
+    for start, end in ((0, 4), (4, 6)):
+        state.append(0, nothing[:, :, start:end], nothing[:, :, start:end])
+        pieces.append(own(fresh(x[:, start:end]), state))
+        if len(state.layers) < 2:
+            written = state.layers[0][0].shape[2] > end
+            raise Wrong("block_layer" if written else "block_state")
+    same("Block with a cache", torch.cat(pieces, 1), theirs(x))
+
+
+@check("Block", 730)
+def block_has_a_gradient(mine, ref, rng):
+    own, theirs = block(mine, ref, rng)
+    gradients("Block", own, theirs, stream(rng))
+
+
+# cross_entropy
+
+
+@check("cross_entropy", 800)
+def loss_is_the_mean(mine, ref, rng):
+    lm_checks.loss_of_everything(mine, ref, rng)
+
+
+@check("cross_entropy", 810)
+def loss_counts_what_counts(mine, ref, rng):
+    lm_checks.loss_of_what_counts(mine, ref, rng)
+
+
+@check("cross_entropy", 820)
+def loss_of_nothing_is_zero(mine, ref, rng):
+    lm_checks.loss_of_nothing(mine, ref, rng)
+
+
+@check("cross_entropy", 830)
+def loss_stays_finite(mine, ref, rng):
+    lm_checks.loss_of_large_logits(mine, ref, rng)
+
+
+@check("cross_entropy", 840)
+def loss_takes_slices(mine, ref, rng):
+    lm_checks.loss_of_slices(mine, ref, rng)
+
+
+@check("cross_entropy", 850)
+def loss_has_a_gradient(mine, ref, rng):
+    lm_checks.loss_gradient(mine, ref, rng)
+
+
+# GPT
+
+
+def gpt(mine, ref, rng, **settings):
+    """Twins with random weights, evaluating."""
+    settings = SIZES | settings
+    theirs = shake(ref.GPT(ref.Config(**settings)), rng).eval()
+    return twin("GPT", mine.GPT(mine.Config(**settings)), theirs), theirs
+
+
+def by_hand(theirs, tokens, positions, pad=None, *, scale=1.0, blocks=(0, 1), norm=True, detach=False):
+    """The logits of a reference model for given positions, (T,) or (B, T), None: without; and with known mistakes."""
+    x = theirs.wte(tokens) * scale
+    if positions is not None:
+        x = x + theirs.wpe(positions)
+    for i in blocks:
+        x = theirs.h[i](x, pad=pad)
+    head = theirs.wte.weight.detach() if detach else theirs.wte.weight
+    return (theirs.ln_f(x) if norm else x) @ head.T
+
+
+def some_tokens(rng, B=3, T=6):
+    """(B, T), a slice."""
+    return torch.randint(V, (B, T + 1), generator=rng)[:, :-1]
+
+
+@check("GPT", 900)
+def model_has_its_parameters(mine, ref, rng):
+    sizes = mine.Config(**SIZES)
+    for name, parameter in mine.GPT(sizes).named_parameters():
+        if parameter.shape == (V, C) and name != "wte.weight":
+            raise Wrong("model_second_head", parameter=name)
+    own, _ = gpt(mine, ref, rng)
+    for B, T in ((3, 6), (1, 1), (2, 8)):
+        output = own(some_tokens(rng, B, T))
+        shape("logits", part("forward", output, "logits"), (B, T, V))
+        if part("forward", output, "loss") is not None:
+            raise Wrong("loss_without_targets")
+
+
+@check("GPT", 910)
+def model_looks_back_only(mine, ref, rng):
+    own, _ = gpt(mine, ref, rng)
+    tokens = some_tokens(rng)
+    other = tokens.clone()
+    other[0, 3] = (other[0, 3] + 1) % V
+    moved = changed(own(tokens).logits, own(other).logits).any(-1)
+    if moved[0, :3].any():
+        raise Wrong("heads_future", position=moved[0, :3].nonzero()[0, 0], changed=3)
+    if moved[1:].any():
+        raise Wrong("heads_batch")
+    if not moved[0, 3:].all():
+        raise Wrong("heads_blind", position=3 + (~moved[0, 3:]).nonzero()[0, 0], changed=3)
+
+
+@check("GPT", 920)
+def model_computes_its_logits(mine, ref, rng):
+    own, theirs = gpt(mine, ref, rng)
+    tokens = some_tokens(rng)
+    output, right = own(tokens).logits, theirs(tokens).logits
+    if alike(output, right):
+        return
+    places = torch.arange(6)
+    usual = copy.deepcopy(theirs)
+    usual.ln_f.eps = 1e-5
+    suspect(
+        "logits",
+        output,
+        right,
+        model_eps=usual(tokens).logits,
+        model_no_positions=by_hand(theirs, tokens, None),
+        model_position_0=by_hand(theirs, tokens, torch.zeros_like(places)),
+        model_positions_from_1=by_hand(theirs, tokens, places + 1),
+        model_no_last_norm=by_hand(theirs, tokens, places, norm=False),
+        model_blocks_left_out=by_hand(theirs, tokens, places, blocks=(0,)),
+        model_first_block_twice=by_hand(theirs, tokens, places, blocks=(0, 0)),
+        model_blocks_reversed=by_hand(theirs, tokens, places, blocks=(1, 0)),
+        model_embedding_scaled=by_hand(theirs, tokens, places, scale=C**0.5),
+        model_probabilities=right.softmax(-1),
+    )
+
+
+@check("GPT", 930)
+def model_learns_through_both_ends(mine, ref, rng):
+    """The embedding gets a gradient as input and as head; every parameter gets one."""
+    own, theirs = gpt(mine, ref, rng)
+    tokens, targets = some_tokens(rng), targets_with_gaps(rng, 3, 6, V)
+    detached = torch.autograd.grad(
+        ref.cross_entropy(by_hand(theirs, tokens, torch.arange(6), detach=True), targets), theirs.wte.weight
+    )[0]
+    loss = part("forward", own(tokens, fresh(targets)), "loss")
+    logits, right = theirs(tokens, targets)
+    again = ref.cross_entropy(logits[:, :-1], targets[:, 1:])
+    suspect("loss", loss, right, model_shifted=again)
+    own.zero_grad()
+    loss.backward()
+    right = torch.autograd.grad(theirs(tokens, targets).loss, theirs.wte.weight)[0]
+    if own.wte.weight.grad is None:
+        raise Wrong("no_gradient", name="GPT", source="wte.weight")
+    suspect("GPT: d/d wte.weight", own.wte.weight.grad, right, model_head_detached=detached)
+    gradients("loss", Loss(own, targets), Loss(theirs, targets), tokens)
+
+
+@check("GPT", 940)
+def model_starts_as_gpt2_does(mine, ref, rng):
+    sizes = SIZES | {"vocab_size": 200, "block_size": 64, "n_layers": 2, "n_embd": 48}
+    weights = dict(mine.GPT(mine.Config(**sizes)).named_parameters())
+    small = 0.02 / (2 * 2) ** 0.5
+    for name in ref.GPT(ref.Config(**sizes)).state_dict():
+        if name not in weights:
+            raise Wrong("missing_parameter", name="GPT", parameter=name, seen=", ".join(weights))
+        value = weights[name]
+        if name.endswith("c_proj.weight"):
+            normal(name, value, small, start_not_scaled=0.02, start_one_branch=0.02 / 2**0.5, start_no_root=0.02 / 4)
+        elif value.ndim == 2:
+            usual = {"start_all_scaled": small, "start_embedding": 1.0, "start_linear": (3 * value.shape[-1]) ** -0.5}
+            normal(name, value, 0.02, **usual)
+        else:
+            expected = torch.ones_like(value) if "ln_" in name and name.endswith("weight") else torch.zeros_like(value)
+            same(f"{name} at the start", value, expected)
+
+
+@check("GPT", 950)
+def model_goes_on_from_its_cache(mine, ref, rng):
+    own, theirs = gpt(mine, ref, rng)
+    for sizes in ((1,) * 6, (3, 1, 2), (6,), (5, 3)):  # the last reaches block_size
+        T = sum(sizes)
+        tokens, places = some_tokens(rng, T=T), torch.arange(T)
+        output, right = in_pieces(own, sizes, tokens), theirs(tokens).logits
+        if alike(output, right):
+            continue
+        restarts = torch.cat([torch.arange(size) for size in sizes])
+        late = places + (places >= sizes[0])
+        beside = (
+            {}
+            if T == 8
+            else {
+                "model_positions_from_1": by_hand(theirs, tokens, places + 1),
+                "model_position_late": by_hand(theirs, tokens, late),
+            }
+        )
+        suspect(
+            f"logits of pieces {sizes}",
+            output,
+            right,
+            model_position_restarts=by_hand(theirs, tokens, restarts),
+            model_state=torch.cat([theirs(each).logits for each in tokens.split(list(sizes), 1)], 1),
+            **beside,
+        )
+
+
+@check("GPT", 960)
+def model_counts_real_tokens(mine, ref, rng):
+    """With padding on the left each row is what it would be alone."""
+    own, theirs = gpt(mine, ref, rng)
+    tokens = some_tokens(rng)
+    places = (LEFT_PAD.cumsum(1) - 1).clamp(min=0)
+    right = by_hand(theirs, tokens, places, LEFT_PAD)
+    output = part("forward", own(tokens, pad=LEFT_PAD.clone()), "logits")
+    finite("logits with padding", output)
+    suspect(
+        "logits with padding",
+        output[LEFT_PAD],
+        right[LEFT_PAD],
+        model_padding_positions=by_hand(theirs, tokens, torch.arange(6), LEFT_PAD)[LEFT_PAD],
+        model_padding_seen=by_hand(theirs, tokens, places)[LEFT_PAD],
+        model_padding_ignored=theirs(tokens).logits[LEFT_PAD],
+        model_positions_from_1=by_hand(theirs, tokens, LEFT_PAD.cumsum(1), LEFT_PAD)[LEFT_PAD],
+    )
+    pieces = in_pieces(own, (4, 1, 1), tokens, LEFT_PAD)
+    places[:, 4:] = torch.arange(4, 6)  # padding forgotten once the prompt is cached
+    suspect(
+        "logits of padded pieces",
+        pieces[LEFT_PAD],
+        right[LEFT_PAD],
+        model_padding_cached=by_hand(theirs, tokens, places, LEFT_PAD)[LEFT_PAD],
+    )
+
+
+@check("GPT", 970)
+def model_refuses_more_than_its_block(mine, ref, rng):
+    own, _ = gpt(mine, ref, rng)
+    state = own.new_state(1)
+    own(some_tokens(rng, 1, 8), state=state)
+    for what, more in (("9 tokens", {}), ("8 cached tokens and 1 more", {"state": state})):
+        try:
+            own(some_tokens(rng, 1, 1 if more else 9), **more)
+        except ValueError:
+            continue
+        except Exception as error:
+            raise Wrong("model_block", what=what, seen=type(error).__name__) from error
+        raise Wrong("model_block", what=what, seen="a result")
+
+
+@check("GPT", 980)
+def model_drops_out_in_training_only(mine, ref, rng):
+    """All branches silent: what is still random is dropout on the embeddings."""
+    own, theirs = gpt(mine, ref, rng, dropout=0.5)
+    with torch.no_grad():
+        for each in theirs.h:
+            for branch in (each.attn, each.mlp):
+                branch.c_proj.weight.zero_()
+                branch.c_proj.bias.zero_()
+    twin("GPT", own, theirs)
+    tokens = some_tokens(rng)
+    if changed(theirs(tokens).logits, own(tokens).logits).any():
+        raise Wrong("model_dropout_in_evaluation")
+    own.train()
+    if not changed(own(tokens).logits, own(tokens).logits).any():
+        raise Wrong("model_dropout_missing")
+
+
+@check("GPT", 990)
+def model_runs_in_half_precision(mine, ref, rng):
+    own, theirs = gpt(mine, ref, rng)
+    tokens = some_tokens(rng)
+    same("logits in bfloat16", own.bfloat16()(tokens).logits, theirs.bfloat16()(tokens).logits, tol=HALF)
+
+
+# The house
+
+
+@check("", 1000)
+def trains_in_the_house(mine, ref, rng):
+    """Stays: parts that are right one by one may disagree with each other; here the whole file runs."""
+    lm_checks.trains_alike(mine.Model(mine.Config(**SIZES)), shake(ref.Model(ref.Config(**SIZES)), rng), rng, V, 6)
+
+
+@check("", 1010)
+def writes_in_the_house(mine, ref, rng):
+    """Stays: generation is the other half of the house: a cache, one token at a time."""
+    own, theirs = mine.Model(mine.Config(**SIZES)), shake(ref.Model(ref.Config(**SIZES)), rng)
+    lm_checks.continues_alike(own, theirs, some_tokens(rng, T=5))

@@ -1,0 +1,607 @@
+"""Wrong implementations that are no faults of the catalogue: what else a person may write. id -> module, edits, and the
+key of the text that must be among those the station says."""
+
+from kakehashi.source import Edit
+
+
+def mutant(module: str, key: str, *edits: tuple[str, str, str]) -> tuple[str, str, list[Edit]]:
+    return module, key, [Edit(*each) for each in edits]
+
+
+MUTANTS = {
+    # bigram
+    "count-all-pairs-once": mutant(
+        "bigram", "value", ("count", "smoothed = counts + smoothing", "smoothed = counts.clamp(max=1) + smoothing")
+    ),
+    "count-no-log": mutant(
+        "bigram",
+        "count_log",
+        ("count", "torch.log(smoothed / smoothed.sum(1, keepdim=True))", "smoothed / smoothed.sum(1, keepdim=True)"),
+    ),
+    "count-not-normalised": mutant(
+        "bigram", "count_log", ("count", "torch.log(smoothed / $sums)", "torch.log(smoothed)")
+    ),
+    "count-softmax": mutant(
+        "bigram", "value", ("count", "torch.log(smoothed / $sums)", "torch.log_softmax(smoothed, 1)")
+    ),
+    "count-fixed-smoothing": mutant("bigram", "count_smoothing_fixed", ("count", "counts + smoothing", "counts + 1.0")),
+    "count-padding-as-last": mutant(
+        "bigram",
+        "count_padding_last",
+        ("count", "seen = targets != IGNORE", ""),
+        (
+            "count",
+            "pairs = tokens[seen] * vocab_size + targets[seen]",
+            "pairs = (tokens * vocab_size + targets.masked_fill(targets < 0, vocab_size - 1)).flatten()",
+        ),
+    ),
+    "bigram-random-start": mutant(
+        "bigram",
+        "value",
+        ("Bigram.__init__", "torch.zeros(config.vocab_size, $v)", "torch.randn(config.vocab_size, $v)"),
+    ),
+    "bigram-column": mutant(
+        "bigram", "bigram_column", ("Bigram.forward", "self.table[tokens]", "self.table.T[tokens]")
+    ),
+    "bigram-log-probabilities": mutant(
+        "bigram", "value", ("Bigram.forward", "self.table[tokens]", "self.table[tokens].log_softmax(-1)")
+    ),
+    "bigram-detached": mutant(
+        "bigram", "backward", ("Bigram.forward", "self.table[tokens]", "self.table.detach()[tokens]")
+    ),
+    "bigram-loss-of-all": mutant(
+        "bigram", "loss_padding_added", ("cross_entropy", "(log_p * seen).sum()", "log_p.sum()")
+    ),
+    "bigram-loss-unnormalised": mutant(
+        "bigram",
+        "loss_unnormalised",
+        (
+            "cross_entropy",
+            "logits.gather(-1, wanted).squeeze(-1) - logits.logsumexp(-1)",
+            "logits.gather(-1, wanted).squeeze(-1)",
+        ),
+    ),
+    "bigram-loss-overflows": mutant(
+        "bigram", "loss_overflow", ("cross_entropy", "logits.logsumexp(-1)", "logits.exp().sum(-1).log()")
+    ),
+    "bigram-loss-skips-token-0": mutant(
+        "bigram", "value", ("cross_entropy", "seen = targets != IGNORE", "seen = targets > 0")
+    ),
+    "bigram-loss-views": mutant(
+        "bigram",
+        "raised",
+        ("cross_entropy", "seen = targets != IGNORE", "targets = targets.view(-1)\nseen = targets != IGNORE"),
+        (
+            "cross_entropy",
+            "logits.gather(-1, wanted).squeeze(-1)",
+            "logits.flatten(0, 1).gather(-1, wanted).squeeze(-1)",
+        ),
+        ("cross_entropy", "logits.logsumexp(-1)", "logits.flatten(0, 1).logsumexp(-1)"),
+    ),
+    "bigram-loss-nothing-counted": mutant(
+        "bigram", "loss_nothing", ("cross_entropy", "seen.sum().clamp(min=1)", "seen.sum()")
+    ),
+    "bigram-loss-no-gradient": mutant(
+        "bigram", "value", ("cross_entropy", "logits.gather(-1, wanted)", "logits.detach().gather(-1, wanted)")
+    ),
+    # mlp
+    "linear-uniform": mutant(
+        "mlp",
+        "start_shape",
+        ("Linear.__init__", "torch.randn(n_out, n_in)", "(torch.rand(n_out, n_in) - 0.5) * 12**0.5"),
+    ),
+    "linear-variance": mutant("mlp", "linear_variance", ("Linear.__init__", "gain / math.sqrt(n_in)", "gain / n_in")),
+    "linear-gain-ignored": mutant(
+        "mlp", "linear_gain", ("Linear.__init__", "gain / math.sqrt(n_in)", "1 / math.sqrt(n_in)")
+    ),
+    "linear-bias-forgotten": mutant(
+        "mlp", "linear_bias", ("Linear.forward", "y if self.bias is None else y + self.bias", "y")
+    ),
+    "linear-bias-starts-at-1": mutant("mlp", "value", ("Linear.__init__", "torch.zeros(n_out)", "torch.ones(n_out)")),
+    "linear-always-biased": mutant(
+        "mlp",
+        "extra_parameter",
+        ("Linear.__init__", "nn.Parameter(torch.zeros(n_out)) if bias else None", "nn.Parameter(torch.zeros(n_out))"),
+    ),
+    "linear-in-float32": mutant(
+        "mlp", "dtype", ("Linear.forward", "x @ self.weight.T", "x.float() @ self.weight.float().T")
+    ),
+    "linear-detached": mutant(
+        "mlp", "no_gradient", ("Linear.forward", "x @ self.weight.T", "x.detach() @ self.weight.T")
+    ),
+    "norm-buffers-learned": mutant(
+        "mlp",
+        "norm_learned",
+        (
+            "BatchNorm.__init__",
+            'self.register_buffer("running_mean", torch.zeros(width))',
+            "self.running_mean = nn.Parameter(torch.zeros(width), requires_grad=False)",
+        ),
+    ),
+    "norm-fixed-momentum": mutant(
+        "mlp",
+        "norm_momentum_fixed",
+        ("BatchNorm.__init__", "self.momentum = momentum", "self.momentum = 0.1"),
+    ),
+    "norm-fixed-eps": mutant("mlp", "norm_eps_fixed", ("BatchNorm.__init__", "self.eps = eps", "self.eps = 1e-5")),
+    "norm-sample-variance": mutant(
+        "mlp", "norm_sample_variance", ("BatchNorm.forward", "(rows - mean).square().mean(0)", "rows.var(0)")
+    ),
+    "norm-one-row": mutant("mlp", "raised", ("BatchNorm.remember", "max(n - 1, 1)", "(n - 1)")),
+    "norm-no-row": mutant(
+        "mlp", "norm_small_batch", ("BatchNorm.forward", "self.training and len(rows) > 0", "self.training")
+    ),
+    "norm-statistics-detached": mutant(
+        "mlp", "value", ("BatchNorm.forward", "mean = rows.mean(0)", "mean = rows.mean(0).detach()")
+    ),
+    "norm-keeps-the-graph": mutant(
+        "mlp",
+        "norm_graph",
+        (
+            "BatchNorm.forward",
+            "self.remember(mean, variance, len(rows))",
+            """
+            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean
+            unbiased = variance * (len(rows) / max(len(rows) - 1, 1))
+            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * unbiased
+            """,
+        ),
+        ("BatchNorm.forward", "x.flatten(0, -2)", "(x + 0 * self.weight).flatten(0, -2)"),
+    ),
+    "norm-remembers-deviation": mutant(
+        "mlp",
+        "norm_deviation",
+        ("BatchNorm.remember", "self.running_var.lerp_(unbiased, $m)", "self.running_var.lerp_(unbiased.sqrt(), $m)"),
+    ),
+    "norm-counts-padding-later": mutant(
+        "mlp",
+        "norm_counts_padding",
+        (
+            "BatchNorm.forward",
+            "self.remember(mean, variance, len(rows))",
+            "self.remember(x.flatten(0, -2).mean(0), x.flatten(0, -2).var(0, correction=0), x[..., 0].numel())",
+        ),
+    ),
+    "norm-over-rows": mutant(
+        "mlp",
+        "norm_first_axis",
+        ("BatchNorm.forward", "rows = x.flatten(0, -2) if counted is None else x[counted]", "rows = x"),
+        ("BatchNorm.remember", "self.running_mean.lerp_(mean, self.momentum)", "self.running_mean = mean"),
+        ("BatchNorm.remember", "self.running_var.lerp_(unbiased, self.momentum)", "self.running_var = unbiased"),
+    ),
+    "norm-in-float32": mutant("mlp", "dtype", ("BatchNorm.forward", "(x - mean)", "(x.float() - mean)")),
+    "mlp-context-reversed": mutant(
+        "mlp", "model_reversed", ("MLP.forward", "seen.unfold(1, $n, 1)", "seen.unfold(1, $n, 1).flip(-1)")
+    ),
+    "mlp-norm-after-tanh": mutant(
+        "mlp",
+        "model_norm_after",
+        ("MLP.forward", "h = self.hidden(x)", "h = torch.tanh(self.hidden(x))"),
+        ("MLP.forward", "self.output(torch.tanh(h))", "self.output(h)"),
+    ),
+    "mlp-relu": mutant("mlp", "model_relu", ("MLP.forward", "torch.tanh(h)", "torch.relu(h)")),
+    "mlp-features-interleaved": mutant(
+        "mlp",
+        "model_interleaved",
+        ("MLP.forward", "self.embedding(contexts).flatten(2)", "self.embedding(contexts).transpose(2, 3).flatten(2)"),
+    ),
+    "mlp-padding-from-the-left": mutant(
+        "mlp", "value", ("MLP.forward", "tokens.masked_fill(~pad[:, -T:], -1)", "tokens.masked_fill(~pad[:, :T], -1)")
+    ),
+    "mlp-one-state-for-all": mutant(
+        "mlp",
+        "value",
+        (
+            "MLP.new_state",
+            "return TokenWindow(batch_size, self.config.block_size - 1)",
+            """
+            if getattr(self, "kept", (0,))[0] != batch_size:
+                self.kept = batch_size, TokenWindow(batch_size, self.config.block_size - 1)
+            return self.kept[1]
+            """,
+        ),
+    ),
+    "mlp-hidden-always-biased": mutant(
+        "mlp",
+        "extra_parameter",
+        ("MLP.__init__", "Linear(n_in, config.n_hidden, gain=$g, bias=$b)", "Linear(n_in, config.n_hidden, gain=$g)"),
+    ),
+    "mlp-norm-forgotten": mutant("mlp", "model_no_norm", ("MLP.forward", "self.norm is not None", "self.norm is None")),
+    "mlp-only-the-last-prediction": mutant(
+        "mlp", "shape", ("MLP.forward", "Output(logits, $loss)", "Output(logits[:, -1], $loss)")
+    ),
+    "mlp-mixes-the-batch": mutant(
+        "mlp", "model_batch", ("MLP.forward", "h = self.hidden(x)", "h = self.hidden(x) + self.hidden(x).mean(0)")
+    ),
+    "mlp-small-embedding": mutant(
+        "mlp",
+        "start_small",
+        (
+            "MLP.__init__",
+            "self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)",
+            """
+            self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)
+            nn.init.normal_(self.embedding.weight, std=0.02)
+            """,
+        ),
+    ),
+    "mlp-embedding-detached": mutant(
+        "mlp", "no_gradient", ("MLP.forward", "self.embedding(contexts)", "self.embedding(contexts).detach()")
+    ),
+    "mlp-in-float32": mutant("mlp", "dtype", ("MLP.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")),
+    "mlp-loss-shifted-again": mutant(
+        "mlp",
+        "value",
+        ("MLP.forward", "cross_entropy(logits, targets)", "cross_entropy(logits[:, :-1], targets[:, 1:])"),
+    ),
+    "mlp-loss-of-rows": mutant(
+        "mlp",
+        "loss_mean_of_rows",
+        (
+            "cross_entropy",
+            """
+            total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            return total / (targets != IGNORE).sum().clamp(min=1)
+            """,
+            """
+            total = F.cross_entropy(logits.mT, targets, ignore_index=IGNORE, reduction="none").sum(1)
+            return (total / (targets != IGNORE).sum(1).clamp(min=1)).mean()
+            """,
+        ),
+    ),
+    "mlp-loss-overflows": mutant(
+        "mlp",
+        "loss_overflow",
+        (
+            "cross_entropy",
+            'total = F.cross_entropy($logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")',
+            "total = F.nll_loss((logits.exp() / logits.exp().sum(-1, keepdim=True)).log().flatten(0, 1), "
+            'targets.flatten(), ignore_index=IGNORE, reduction="sum")',
+        ),
+    ),
+    "mlp-loss-views": mutant("mlp", "raised", ("cross_entropy", "targets.flatten()", "targets.view(-1)")),
+    "mlp-loss-sum": mutant("mlp", "loss_sum", ("cross_entropy", "total / $n", "total")),
+    "mlp-loss-no-gradient": mutant(
+        "mlp", "no_gradient", ("cross_entropy", "logits.flatten(0, 1)", "logits.detach().flatten(0, 1)")
+    ),
+    "mlp-loss-gradient-doubled": mutant(
+        "mlp", "value", ("cross_entropy", "logits.flatten(0, 1)", "(2 * logits - logits.detach()).flatten(0, 1)")
+    ),
+    # gpt2
+    "layernorm-clamps": mutant(
+        "gpt2", "value", ("LayerNorm.forward", "variance + self.eps", "variance.clamp(min=self.eps)")
+    ),
+    "layernorm-over-time": mutant(
+        "gpt2",
+        "norm_mixes",
+        ("LayerNorm.forward", "x.mean(-1, keepdim=True)", "x.mean((-2, -1), keepdim=True)"),
+        ("LayerNorm.forward", "$square.mean(-1, keepdim=True)", "$square.mean((-2, -1), keepdim=True)"),
+    ),
+    "layernorm-detached": mutant(
+        "gpt2",
+        "value",
+        ("LayerNorm.forward", "torch.sqrt(variance + self.eps)", "torch.sqrt(variance + self.eps).detach()"),
+    ),
+    "layernorm-gain-last": mutant(
+        "gpt2", "value", ("LayerNorm.forward", "$y * self.weight + self.bias", "($y + self.bias) * self.weight")
+    ),
+    "layernorm-fixed-eps": mutant(
+        "gpt2", "norm_eps_fixed", ("LayerNorm.__init__", "self.eps = eps", "self.eps = 1e-5")
+    ),
+    "layernorm-no-eps": mutant("gpt2", "norm_constant", ("LayerNorm.forward", "variance + self.eps", "variance")),
+    "layernorm-root-of-a-root": mutant(
+        "gpt2",
+        "nan",
+        ("LayerNorm.forward", "torch.sqrt(variance + self.eps)", "torch.sqrt(variance.sqrt().square() + self.eps)"),
+    ),
+    "layernorm-starts-at-0": mutant("gpt2", "value", ("LayerNorm.__init__", "torch.ones(width)", "torch.zeros(width)")),
+    "layernorm-in-float32": mutant("gpt2", "dtype", ("LayerNorm.forward", "return $y", "return ($y).float()")),
+    "gelu-even": mutant("gpt2", "value", ("gelu", "x.pow(3)", "x.abs().pow(3)")),
+    "gelu-square": mutant("gpt2", "gelu_square", ("gelu", "x.pow(3)", "x.pow(2)")),
+    "gelu-detached-gate": mutant("gpt2", "value", ("gelu", "torch.tanh(inner)", "torch.tanh(inner.detach())")),
+    "gelu-in-float32": mutant("gpt2", "dtype", ("gelu", "return $y", "return ($y).float()")),
+    "mask-padding-empties-rows": mutant(
+        "gpt2",
+        "mask_empty_row",
+        ("causal_mask", "pad[:, None, None, :] | itself_or_later", "pad[:, None, None, :]"),
+    ),
+    "mask-itself-ignores-cache": mutant(
+        "gpt2", "value", ("causal_mask", "everywhere.triu(S - T)", "everywhere.triu()")
+    ),
+    "mask-padding-inverted": mutant(
+        "gpt2",
+        "mask_padding_inverted",
+        ("causal_mask", "pad[:, None, None, :] | itself_or_later", "~pad[:, None, None, :] | itself_or_later"),
+    ),
+    "mask-inverted": mutant(
+        "gpt2", "mask_inverted", ("causal_mask", "everywhere.tril(S - T)", "everywhere.triu(S - T + 1)")
+    ),
+    "mask-of-numbers": mutant("gpt2", "dtype", ("causal_mask", "return visible", "return visible.float()")),
+    "mask-square": mutant("gpt2", "shape", ("causal_mask", "torch.ones(T, S, $...more)", "torch.ones(S, S, $...more)")),
+    "attention-scaled-by-length": mutant("gpt2", "value", ("attention", "q.shape[-1]", "q.shape[-2]")),
+    "attention-scaled-by-D": mutant("gpt2", "att_width", ("attention", "math.sqrt(q.shape[-1])", "q.shape[-1]")),
+    "attention-soft-mask": mutant("gpt2", "att_leak", ("attention", 'float("-inf")', "-10.0")),
+    "attention-weak-mask": mutant("gpt2", "value", ("attention", 'float("-inf")', "-1e4")),
+    "attention-masked-by-0": mutant("gpt2", "att_leak", ("attention", 'float("-inf")', "0.0")),
+    "attention-overflows": mutant(
+        "gpt2",
+        "att_overflow",
+        ("attention", "F.softmax(scores, dim=-1)", "scores.exp() / scores.exp().sum(-1, keepdim=True)"),
+    ),
+    "attention-no-dropout": mutant(
+        "gpt2", "att_dropout_missing", ("attention", "weights = F.dropout(weights, dropout)", "")
+    ),
+    "attention-dropout-of-output": mutant(
+        "gpt2",
+        "att_dropout_output",
+        ("attention", "weights = F.dropout(weights, dropout)", ""),
+        ("attention", "weights @ v", "F.dropout(weights @ v, dropout)"),
+    ),
+    "attention-dropout-unscaled": mutant(
+        "gpt2",
+        "att_dropout_scale",
+        ("attention", "F.dropout(weights, dropout)", "weights * (torch.rand_like(weights) >= dropout)"),
+    ),
+    "attention-detached": mutant(
+        "gpt2", "no_gradient", ("attention", "F.softmax(scores, dim=-1)", "F.softmax(scores.detach(), dim=-1)")
+    ),
+    "attention-in-float32": mutant("gpt2", "dtype", ("attention", "weights @ v", "weights.float() @ v.float()")),
+    "attention-views": mutant(
+        "gpt2",
+        "raised",
+        ("attention", "k.transpose(-2, -1)", "k.view(-1, *k.shape[-2:]).view(k.shape).transpose(-2, -1)"),
+    ),
+    "heads-order": mutant("gpt2", "heads_order", ("CausalSelfAttention.forward", "q, k, v = $y", "k, q, v = $y")),
+    "heads-interleaved": mutant(
+        "gpt2",
+        "heads_interleaved",
+        (
+            "CausalSelfAttention.forward",
+            """
+            q, k, v = self.c_attn(x).split(C, dim=2)
+            q = q.view(B, T, self.n_heads, -1).transpose(1, 2)
+            k = k.view(B, T, self.n_heads, -1).transpose(1, 2)
+            v = v.view(B, T, self.n_heads, -1).transpose(1, 2)
+            """,
+            "q, k, v = self.c_attn(x).view(B, T, self.n_heads, -1).transpose(1, 2).chunk(3, -1)",
+        ),
+    ),
+    "heads-one-layer": mutant(
+        "gpt2",
+        "heads_cache_layer",
+        ("CausalSelfAttention.forward", "state.append(self.layer, k, v)", "state.append(0, k, v)"),
+    ),
+    "heads-cache-not-written": mutant(
+        "gpt2",
+        "heads_cache_not_written",
+        ("CausalSelfAttention.forward", "if state is not None:\n    k, v = state.append(self.layer, k, v)", ""),
+    ),
+    "heads-dropout-in-eval": mutant(
+        "gpt2",
+        "heads_dropout_in_evaluation",
+        ("CausalSelfAttention.forward", "self.dropout if self.training else 0.0", "self.dropout"),
+    ),
+    "heads-no-weight-dropout": mutant(
+        "gpt2",
+        "heads_dropout_weights",
+        ("CausalSelfAttention.forward", "self.dropout if self.training else 0.0", "0.0"),
+    ),
+    "heads-no-output-dropout": mutant(
+        "gpt2",
+        "heads_dropout_output",
+        ("CausalSelfAttention.forward", "F.dropout(self.c_proj(y), $...p)", "self.c_proj(y)"),
+    ),
+    "heads-see-everything": mutant(
+        "gpt2",
+        "heads_future",
+        ("CausalSelfAttention.forward", "causal_mask($...a)", "torch.ones(T, k.shape[2]).bool()"),
+    ),
+    "heads-values-detached": mutant(
+        "gpt2",
+        "value",
+        (
+            "CausalSelfAttention.forward",
+            "self.attend(q, k, v, visible, $p)",
+            "self.attend(q, k, v.detach(), visible, $p)",
+        ),
+    ),
+    "heads-in-float32": mutant("gpt2", "dtype", ("CausalSelfAttention.forward", "return $y", "return ($y).float()")),
+    "heads-no-bias": mutant(
+        "gpt2",
+        "missing_parameter",
+        ("CausalSelfAttention.__init__", "nn.Linear($c, 3 * $c)", "nn.Linear($c, 3 * $c, bias=False)"),
+    ),
+    "mlp-exact-gelu": mutant(
+        "gpt2",
+        "mlp_exact",
+        ("MLP.forward", "self.gelu(self.c_fc(x))", "0.5 * self.c_fc(x) * (1 + torch.erf(self.c_fc(x) / 2**0.5))"),
+    ),
+    "mlp-dropout-inside": mutant(
+        "gpt2",
+        "mlp_dropout_missing",
+        (
+            "MLP.forward",
+            "h = self.gelu(self.c_fc(x))",
+            "h = F.dropout(self.gelu(self.c_fc(x)), self.dropout, self.training)",
+        ),
+        ("MLP.forward", "F.dropout(self.c_proj(h), $...p)", "self.c_proj(h)"),
+    ),
+    "mlp-detached": mutant("gpt2", "no_gradient", ("MLP.forward", "self.c_fc(x)", "self.c_fc(x.detach())")),
+    "mlp-gpt2-in-float32": mutant("gpt2", "dtype", ("MLP.forward", "return $y", "return ($y).float()")),
+    "block-in-place": mutant(
+        "gpt2", "overwrites", ("Block.forward", "x = x + self.attn($...a)", "x += self.attn($...a)")
+    ),
+    "block-parallel": mutant(
+        "gpt2",
+        "block_parallel",
+        (
+            "Block.forward",
+            "x = x + self.attn(self.ln_1(x), state, pad)\nx = x + self.mlp(self.ln_2(x))",
+            "x = x + self.attn(self.ln_1(x), state, pad) + self.mlp(self.ln_2(x))",
+        ),
+    ),
+    "block-no-padding": mutant(
+        "gpt2", "block_pad", ("Block.forward", "self.attn(self.ln_1(x), state, pad)", "self.attn(self.ln_1(x), state)")
+    ),
+    "block-no-state": mutant(
+        "gpt2",
+        "block_state",
+        ("Block.forward", "self.attn(self.ln_1(x), state, pad)", "self.attn(self.ln_1(x), None, pad)"),
+    ),
+    "block-first-layer": mutant(
+        "gpt2",
+        "block_layer",
+        ("Block.__init__", "CausalSelfAttention(config, layer)", "CausalSelfAttention(config, 0)"),
+    ),
+    "block-default-eps": mutant(
+        "gpt2",
+        "block_eps",
+        ("Block.__init__", "self.ln_1 = norm(config.n_embd, config.eps)", "self.ln_1 = norm(config.n_embd)"),
+        ("Block.__init__", "self.ln_2 = norm(config.n_embd, config.eps)", "self.ln_2 = norm(config.n_embd)"),
+    ),
+    "block-detached": mutant(
+        "gpt2", "value", ("Block.forward", "x = x + self.mlp(self.ln_2(x))", "x = x + self.mlp(self.ln_2(x.detach()))")
+    ),
+    "gpt-shared-blocks": mutant(
+        "gpt2",
+        "value",
+        (
+            "GPT.__init__",
+            "nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))",
+            "nn.ModuleList([Block(config, 0)] * config.n_layers)",
+        ),
+    ),
+    "gpt-every-block-first": mutant("gpt2", "raised", ("GPT.__init__", "Block(config, layer)", "Block(config, 0)")),
+    "gpt-second-head": mutant(
+        "gpt2",
+        "model_second_head",
+        (
+            "GPT.__init__",
+            "self.apply(self.initialise)",
+            "self.head = nn.Embedding(config.vocab_size, config.n_embd)\nself.apply(self.initialise)",
+        ),
+        ("GPT.forward", "self.wte.weight.T", "self.head.weight.T"),
+    ),
+    "gpt-positions-from-1": mutant(
+        "gpt2",
+        "model_positions_from_1",
+        (
+            "GPT.positions",
+            "torch.arange(T, device=tokens.device)",
+            "torch.arange(1, T + 1, device=tokens.device) % self.config.block_size",
+        ),
+    ),
+    "gpt-padding-forgotten-with-cache": mutant(
+        "gpt2",
+        "value",
+        ("GPT.positions", "(pad.cumsum(1) - pad.long())[:, -T:]", "(pad.cumsum(1) - pad.long())[:, :T]"),
+    ),
+    "gpt-padding-from-1": mutant(
+        "gpt2",
+        "model_positions_from_1",
+        ("GPT.positions", "(pad.cumsum(1) - pad.long())[:, -T:]", "pad.cumsum(1)[:, -T:]"),
+    ),
+    "gpt-no-embedding-dropout": mutant(
+        "gpt2", "model_dropout_missing", ("GPT.forward", "x = F.dropout(x, self.config.dropout, self.training)", "")
+    ),
+    "gpt-loss-shifted-again": mutant(
+        "gpt2",
+        "model_shifted",
+        ("GPT.forward", "cross_entropy(logits, targets)", "cross_entropy(logits[:, :-1], targets[:, 1:])"),
+    ),
+    "gpt-no-limit": mutant(
+        "gpt2", "model_block", ("GPT.positions", "S = T if state is None else state.length + T", "S = T")
+    ),
+    "gpt-uniform-start": mutant(
+        "gpt2",
+        "start_shape",
+        (
+            "GPT.initialise",
+            "nn.init.normal_(module.weight, std=0.02)",
+            "nn.init.uniform_(module.weight, -0.02 * 3**0.5, 0.02 * 3**0.5)",
+        ),
+    ),
+    "gpt-scaled-by-layers": mutant(
+        "gpt2", "start_one_branch", ("GPT.initialise", "2 * self.config.n_layers", "self.config.n_layers")
+    ),
+    "gpt-biases-drawn": mutant(
+        "gpt2", "value", ("GPT.initialise", "if isinstance(module, nn.Linear):\n    nn.init.zeros_(module.bias)", "")
+    ),
+    "gpt-unit-embedding": mutant(
+        "gpt2",
+        "start_embedding",
+        ("GPT.initialise", "isinstance(module, nn.Linear | nn.Embedding)", "isinstance(module, nn.Linear)"),
+    ),
+    "gpt-future-in-the-norm": mutant(
+        "gpt2",
+        "heads_future",
+        ("GPT.forward", "x = block(x, state, pad)", "x = block(x, state, pad) - x.mean(1, keepdim=True)"),
+    ),
+    "gpt-blocks-without-padding": mutant(
+        "gpt2", "model_padding_seen", ("GPT.forward", "block(x, state, pad)", "block(x, state)")
+    ),
+    "gpt-blocks-without-state": mutant(
+        "gpt2", "model_state", ("GPT.forward", "block(x, state, pad)", "block(x, None, pad)")
+    ),
+    "gpt-one-state-for-all": mutant(
+        "gpt2",
+        "raised",
+        (
+            "GPT.new_state",
+            "return KVCache(batch_size)",
+            "self.kept = getattr(self, 'kept', KVCache(batch_size))\nreturn self.kept",
+        ),
+    ),
+    "gpt-in-float32": mutant(
+        "gpt2", "dtype", ("GPT.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")
+    ),
+    "gpt-default-eps": mutant(
+        "gpt2",
+        "model_eps",
+        (
+            "GPT.__init__",
+            "(FusedLayerNorm if config.fused else LayerNorm)(config.n_embd, config.eps)",
+            "LayerNorm(config.n_embd)",
+        ),
+    ),
+    "gpt-loss-always": mutant(
+        "gpt2",
+        "loss_without_targets",
+        ("GPT.forward", "None if targets is None else $loss", "logits.sum() if targets is None else $loss"),
+    ),
+    "gpt-loss-of-rows": mutant(
+        "gpt2",
+        "loss_mean_of_rows",
+        (
+            "cross_entropy",
+            """
+            total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            return total / (targets != IGNORE).sum().clamp(min=1)
+            """,
+            """
+            total = F.cross_entropy(logits.mT, targets, ignore_index=IGNORE, reduction="none").sum(1)
+            return (total / (targets != IGNORE).sum(1).clamp(min=1)).mean()
+            """,
+        ),
+    ),
+    "gpt-loss-of-probabilities": mutant(
+        "gpt2", "loss_twice", ("cross_entropy", "logits.flatten(0, 1)", "logits.softmax(-1).flatten(0, 1)")
+    ),
+    "gpt-loss-overflows": mutant(
+        "gpt2",
+        "loss_overflow",
+        (
+            "cross_entropy",
+            'total = F.cross_entropy($logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")',
+            "total = F.nll_loss((logits.exp() / logits.exp().sum(-1, keepdim=True)).log().flatten(0, 1), "
+            'targets.flatten(), ignore_index=IGNORE, reduction="sum")',
+        ),
+    ),
+    "gpt-loss-views": mutant("gpt2", "raised", ("cross_entropy", "targets.flatten()", "targets.view(-1)")),
+    "gpt-loss-no-gradient": mutant(
+        "gpt2", "no_gradient", ("cross_entropy", "logits.flatten(0, 1)", "logits.detach().flatten(0, 1)")
+    ),
+    "gpt-loss-gradient-doubled": mutant(
+        "gpt2", "value", ("cross_entropy", "logits.flatten(0, 1)", "(2 * logits - logits.detach()).flatten(0, 1)")
+    ),
+}
