@@ -283,14 +283,14 @@ def test_weights_survive_the_file_and_tied_ones_stay_tied(run):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seen": None}, "no weights for seen"),
+        ({"seen": None}, "there are none for seen"),
         ({"more": np.zeros(1)}, "the model has no more"),
-        ({"turned": np.zeros((2, 3), np.float32)}, "turned is (3, 2) in the model, (2, 3) in the weights"),
+        ({"turned": np.zeros((2, 3), np.float32)}, "fit: turned is (3, 2) in the model, (2, 3) in the weights"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, said):
     weights = {name: array for name, array in (runs.weights_of(Tied()) | change).items() if array is not None}
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(RunError, match=re.escape(said)):
         runs.load_weights(Tied(), weights)
 
 

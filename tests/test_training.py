@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kakehashi import Mistake, runs, training
+from kakehashi import Mistake, runs, source, training
 from kakehashi.data import Batch
 from kakehashi.training import Callback, TorchEngine, TrainingError, TrainSettings, evaluate
 from kakehashi.training.optim import AdamW
@@ -257,7 +257,10 @@ def test_learning_a_bigram_comes_near_to_counting(tmp_path):
     everything = next(plan.sources[0].whole(10**6))
     with torch.no_grad():
         counted = family.module.count(
-            torch.from_numpy(everything.inputs[0]), torch.from_numpy(everything.targets), plan.tokenizer.vocab_size, 0.01
+            torch.from_numpy(everything.inputs[0]),
+            torch.from_numpy(everything.targets),
+            plan.tokenizer.vocab_size,
+            0.01,
         )
         model.table.copy_(counted)
     assert run.summary()["val_loss"] == pytest.approx(evaluate(model, plan.sources[1], TorchEngine()), abs=0.02)
@@ -524,3 +527,44 @@ def test_a_batch_without_targets_teaches_nothing_and_breaks_nothing(text, tmp_pa
 
     run = training.train(plan.config, plan.create(tmp_path), sources=(Empty(), plan.sources[1]))
     assert np.array_equal(run.load_checkpoint().weights["table"], np.zeros_like(run.load_best()["table"]))
+
+
+def test_a_run_keeps_its_preset_when_another_starts_from_it(text, tmp_path):
+    first = trained(plan_for(text, steps=1), tmp_path)
+    with pytest.raises(TrainingError, match="'mlp-wide' does not go with the weights"):
+        training.plan(None, text, from_run=first.path, preset="mlp-wide")
+
+
+def test_a_mistake_in_a_learners_model_is_shown_with_its_line(text, tmp_path):
+    own = tmp_path / "own.py"
+    code = source.read(runs.resolve("bigram").family.path)
+    own.write_text(code.replace("self.table[tokens]", "self.table[tokens] @ tokens"), encoding="utf-8")
+    line = next(i for i, each in enumerate(own.read_text(encoding="utf-8").splitlines(), 1) if "@ tokens" in each)
+    plan = plan_for(text, own)
+    run = plan.create(tmp_path)
+    with pytest.raises(TrainingError) as caught:
+        training.train(run.config, run)
+    message = str(caught.value)
+    assert f"{run.path / 'source.py'}:{line}: RuntimeError: " in message and "\n" not in message
+
+
+def test_a_learners_model_is_trained_resumed_and_loaded_from_its_source(text, tmp_path):
+    own = tmp_path / "own.py"
+    starter = source.blank(source.read(runs.resolve("mlp").family.path), ["BatchNorm"])
+    own.write_text('REFERENCE = "mlp"\n' + starter, encoding="utf-8")
+    plan = plan_for(text, own)
+    assert plan.borrowed and all(each.startswith("BatchNorm") for each in plan.borrowed)
+
+    class Stops(Callback):
+        def on_step(self, state):
+            state.stop = state.step == 7
+
+    run = plan.create(tmp_path)
+    assert run.name.startswith("own-")
+    with pytest.raises(KeyboardInterrupt):
+        training.train(plan.config, run, [Stops()])
+    own.unlink()
+    training.train(run.config, runs.Run.open(run.path))
+    theirs = trained(plan_for(text, "mlp"), tmp_path)  # the reference itself
+    np.testing.assert_equal(run.load_best(), theirs.load_best())
+    assert runs.resolve(run.path).model.config.vocab_size == plan.tokenizer.vocab_size

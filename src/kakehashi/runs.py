@@ -174,7 +174,7 @@ class Run:
         if self.source is None:
             return models.find(self.config.model.name)
         path = self.path / "source.py"
-        with _readable(path):
+        with learners_code(path):
             return replace(_family(source.load(path), path), name=self.config.model.name)
 
     @cached_property
@@ -306,8 +306,8 @@ class Run:
         model = self.family.Model(self.model_config)
         try:
             load_weights(model, self.load_best())
-        except ValueError as error:
-            raise RunError(f"{self.path}: the weights do not fit the model's code: {error}") from error
+        except RunError as error:
+            raise RunError(f"{self.path}: {error}") from error
         return model.eval()
 
     # --- The two generations of checkpoints ---
@@ -356,17 +356,18 @@ def weights_of(model) -> Arrays:
 
 
 def load_weights(model, weights: Arrays) -> None:
-    """Copy what `weights_of` gave into a torch model. Raises ValueError where names or shapes differ."""
+    """Copy what `weights_of` gave into a torch model. Raises RunError where names or shapes differ."""
     import torch  # here, so that a list of runs need not wait for it
 
     tensors = _distinct(model)
     if missing := tensors.keys() - weights.keys():
-        raise ValueError(f"there are no weights for {', '.join(sorted(missing))}")
+        raise RunError(f"the weights do not fit: there are none for {', '.join(sorted(missing))}")
     if unknown := weights.keys() - tensors.keys():
-        raise ValueError(f"the model has no {', '.join(sorted(unknown))}")
+        raise RunError(f"the weights do not fit: the model has no {', '.join(sorted(unknown))}")
     for name, tensor in tensors.items():
         if tensor.shape != weights[name].shape:
-            raise ValueError(f"{name} is {tuple(tensor.shape)} in the model, {weights[name].shape} in the weights")
+            shapes = f"{tuple(tensor.shape)} in the model, {weights[name].shape} in the weights"
+            raise RunError(f"the weights do not fit: {name} is {shapes}")
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(weights[name]))
@@ -444,7 +445,7 @@ def _resolve_file(path: Path, name: str | None) -> Resolved:
         raise RunError(
             f"{path} has no {lacks[0]}, which models/protocol.py asks for; name a class to do without: {path}:Net"
         )
-    with _readable(path):
+    with learners_code(path):
         made = chosen()
     given = dict(made) if isinstance(made, Mapping) else {"model": made}
     model = given.pop("model", None)
@@ -469,7 +470,7 @@ def _resolve_folder(path: Path) -> Resolved:
 
 def _load(path: Path) -> tuple[ModuleType, str, tuple[str, ...]]:
     """A learner's file as a module, its text made whole with what it borrows from its REFERENCE, and what that was."""
-    with _readable(path):
+    with learners_code(path):
         text = source.read(path)
         if not (named := re.search(r"^REFERENCE\s*=\s*[\"'](\w+)[\"']", text, re.MULTILINE)):
             return source.load(path), text, ()
@@ -485,18 +486,20 @@ def _family(module: ModuleType, path: Path, model: type | None = None) -> Family
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """What a learner's code raises becomes one line, with the place in their file."""
+def learners_code(path: Path, everything: bool = True) -> Iterator[None]:
+    """What a learner's code raises becomes one line, with the place in their file.
+
+    everything: all that is raised inside; else only what came through that file.
+    """
     try:
         yield
     except Mistake:
         raise
     except Exception as error:
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path.resolve()
-        ]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+        if not (lines or everything):
+            raise
         place = f"{path}:{lines[-1]}" if lines else str(path)
         raise RunError(f"{place}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kakehashi import Mistake
 from kakehashi.data import Source
-from kakehashi.runs import Checkpoint, Run, RunConfig
+from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
 from kakehashi.training.plan import open_sources
 from kakehashi.training.schedule import warmup_cosine
 from kakehashi.training.settings import TrainingError, TrainSettings
@@ -34,10 +34,12 @@ def train(
     train_source, val_source = sources or open_sources(config, run.tokenizer)
     engine = TorchEngine(settings.device, settings.dtype, config.threads)
     with run.lock():
-        state = begin(config, run, settings, engine)
+        with learners_code(run.path / "source.py", everything=False):
+            state = begin(config, run, settings, engine)
         with stop_on_ctrl_c(state), saying_what_is_kept(state):
             try:
-                loop(state, train_source, val_source, config.seed, callbacks)
+                with learners_code(run.path / "source.py", everything=False):
+                    loop(state, train_source, val_source, config.seed, callbacks)
             except Interrupted:
                 if state.step not in (0, state.saved):  # at 0 there is nothing to lose
                     save(state, provisional=True)
@@ -187,4 +189,6 @@ def row(
 def require_finite(state: State, what: str, value: Any) -> None:
     """Raises TrainingError where a value is infinite or not a number."""
     if not np.isfinite(value).all():
-        raise TrainingError(f"{what} is not finite after step {state.step} with lr {state.lr}: try a lower one")
+        rate = "" if state.lr is None else f" with lr {state.lr:g}"
+        advice = "try a lower lr, or look for a fault in the model"
+        raise TrainingError(f"{what} is not finite after step {state.step}{rate}: {advice}")

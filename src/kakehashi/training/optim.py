@@ -29,9 +29,8 @@ class AdamW:
         weight_decay: float = 0.01,
     ):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        groups = list(params)
-        if not groups or isinstance(groups[0], Tensor):
-            groups = [{"params": groups}]
+        given = list(params)
+        groups = [each for each in given if isinstance(each, dict)] or [{"params": given}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         self.state = {
             p: {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)} for p in self.parameters()
@@ -52,7 +51,7 @@ class AdamW:
         self, params: list[Tensor], lr: float, betas: tuple[float, float], eps: float, weight_decay: float
     ) -> None:
         beta1, beta2 = betas
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         states = [self.state[p] for p in params]
         for state in states:
             state["step"] += 1

@@ -69,8 +69,13 @@ def plan(
         raise TrainingError(f"engine must be torch, got {engine!r}")
     checked = TrainSettings.of(settings)
     start = None if from_run is None else Run.open(from_run)
-    resolved = runs.resolve(model if start is None else start.path)
-    family, config = _model(resolved, preset, model if start is None else start.path)
+    what = start.path if start else model
+    if what is None:
+        raise TrainingError("say which model to train: a name, a file, or a run to start from")
+    resolved = runs.resolve(what)
+    family, config = _model(resolved, preset, what)
+    if start and preset:
+        raise TrainingError(f"preset {preset!r} does not go with the weights of {start.path}: leave one of them out")
 
     texts = read_corpus(data, encoding=encoding, **({} if unit is None else {"unit": unit}))
     split = texts.split(seed)
@@ -134,6 +139,8 @@ def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, A
 def _window(family: Family, config: Any) -> int:
     """Tokens in a training window: what the model can see, unless it slides over texts of any length."""
     seen = getattr(config, "block_size", 1)
-    with torch.device("meta"):  # no memory for weights: only the kind of state is asked for
+    if seen >= SHORTEST_WINDOW:
+        return seen
+    with runs.learners_code(Path(family.path)):
         slides = isinstance(family.Model(config).new_state(1), TokenWindow)
-    return max(seen, SHORTEST_WINDOW) if slides else seen
+    return SHORTEST_WINDOW if slides else seen

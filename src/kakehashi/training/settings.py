@@ -12,6 +12,7 @@ from kakehashi import Mistake
 from kakehashi.runs import first_mistake
 
 DTYPES = ("float32", "bfloat16", "float16")
+FOLLOWS: Any = None  # a value that is derived from the others
 
 
 class TrainingError(Mistake):
@@ -20,7 +21,7 @@ class TrainingError(Mistake):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One dial, `steps`, is enough: what is None follows from others, and holds that value once made.
+    """One dial, `steps`, is enough: what is left out follows from it, and holds that value once made.
 
     A step sees `accumulate` batches of `batch_size` items. `clip` is the largest norm of the gradient, 0: no limit.
     Matrices shrink by lr * weight_decay a step. Weights are float32; `dtype` is that of the arithmetic (autocast).
@@ -29,16 +30,16 @@ class TrainSettings:
     steps: int = 1000
     batch_size: int = 32
     lr: float = 1e-3
-    min_lr: float | None = None  # lr / 10
-    warmup: int | None = None  # steps until lr is reached; a twentieth of all
+    min_lr: float = FOLLOWS  # lr / 10
+    warmup: int = FOLLOWS  # steps until lr is reached; a twentieth of all
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
     accumulate: int = 1
-    eval_every: int | None = None  # steps; a tenth of all
-    checkpoint_every: int | None = None  # steps; as eval_every
-    log_every: int | None = None  # steps; a hundredth of all
+    eval_every: int = FOLLOWS  # steps; a tenth of all
+    checkpoint_every: int = FOLLOWS  # steps; as eval_every
+    log_every: int = FOLLOWS  # steps; a hundredth of all
     dtype: str = "float32"
     device: str = "cpu"
 

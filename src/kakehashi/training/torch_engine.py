@@ -70,7 +70,7 @@ class TorchEngine:
 
     def unscale(self, optimizer: AdamW) -> None:
         """After the last backward: bring the gradients to their true size."""
-        self._scaler.unscale_(optimizer)
+        self._scaler.unscale_(optimizer)  # pyright: ignore[reportArgumentType]: param_groups is all it asks for
 
     def clip_grad_norm_(self, optimizer: AdamW, limit: float) -> Tensor:
         """Scale all gradients by one factor so that their common L2 norm is at most `limit` (0: no limit).
@@ -85,7 +85,7 @@ class TorchEngine:
 
     def step(self, optimizer: AdamW) -> None:
         """optimizer.step(), unless float16 overflowed in the gradients."""
-        self._scaler.step(optimizer)
+        self._scaler.step(optimizer)  # pyright: ignore[reportArgumentType]
         self._scaler.update()
 
     def weights(self, model: nn.Module) -> runs.Arrays:
