@@ -15,7 +15,7 @@ from kakehashi.texts import Texts, t
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "kakehashi"
-SAME = ("cli.fault.column_id",)  # the same word in both languages
+SAME = ("cli.fault.column_id", "tour.column.blank")  # the same word in both languages
 
 
 def pairs() -> list[str]:
