@@ -187,7 +187,10 @@ FAULTS = (
         "masking",
         "mask_application",
         MODULE,
-        (Edit("MLP.forward", "if pad is not None:\n    tokens = tokens.masked_fill(~pad[:, -T:], -1)", ""),),
+        (
+            Edit("MLP.forward", "B, T = tokens.shape", "B = len(tokens)"),
+            Edit("MLP.forward", "if pad is not None:\n    tokens = tokens.masked_fill(~pad[:, -T:], -1)", ""),
+        ),
         changes=("loss", "logits", "grad", "state", "buffers"),
         level=3,
     ),
