@@ -1,0 +1,56 @@
+"""docs/benchmarks.md: each bench has its own tables between markers, and rewrites nothing else."""
+
+import re
+from collections.abc import Sequence
+
+from benchmarks.rows import ROOT, Row
+from kakehashi.paths import atomic_write
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+FIRST = """# Benchmarks
+
+What was measured, on which machine, at which commit; a commit with a + had changes. The commands write these tables.
+Ours and the peer run in turns in the same process or right after one another; figures are medians over the turns, with
+the least and the most of ours in brackets; a ratio is the median of ours / peer in the same turn.
+"""
+
+
+def write(name: str, machine: str, commit: str, rows: Sequence[Row]) -> None:
+    """Put the table of `name` in place of the one that is there, else at the end of the page."""
+    begin, end = f"<!-- {name}: written by kakehashi bench {name} -->", f"<!-- end of {name} -->"
+    lines = [begin, f"## `kakehashi bench {name}`", "", f"{machine}, commit {commit}.", ""]
+    lines += ["| what | ours | peer | ratio | goal | turns |", "|---|---|---|---|---|---|"]
+    lines += [_cells(row) for row in rows]
+    lines += ["", *(f"* {row.what}: `{row.command}`" for row in rows), end]
+    block = "\n".join(lines)
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else FIRST
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    page = pattern.sub(lambda _: block, page) if pattern.search(page) else f"{page.rstrip()}\n\n{block}\n"
+    atomic_write(PAGE, page)
+
+
+def line(row: Row) -> str:
+    """A row as a line for a terminal."""
+    peer = "" if row.peer is None else f", {row.peer_name} {_figure(row.peer)}, ratio {row.ratio:.2f}"
+    goal = f" (goal: {row.goal}: {_verdict(row)})" if row.goal else ""
+    return f"{row.what}: {_figure(row.ours)} {row.unit}{peer}{goal}"
+
+
+def _cells(row: Row) -> str:
+    ours = f"{_figure(row.ours)} {row.unit}"
+    if row.repeats > 1:
+        ours += f" ({_figure(row.spread[0])} to {_figure(row.spread[1])})"
+    peer = row.why if row.peer is None else f"{_figure(row.peer)} {row.unit}, {row.peer_name}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    goal = f"{row.goal}: {_verdict(row)}" if row.goal else ""
+    cells = [row.what, ours, peer, ratio, goal, str(row.repeats)]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _figure(value: float) -> str:
+    """Three digits that count, or all of a large whole number."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _verdict(row: Row) -> str:
+    return "met" if row.met else "not met"
