@@ -4,12 +4,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
@@ -105,6 +106,17 @@ def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = 
     for row in rows:
         drawn.add_row(*(plain(str(cell)) for cell in row))
     out().print(drawn)
+
+
+@contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """A line at a terminal that can be changed, and goes away at the end. Elsewhere nothing is printed."""
+    console = out()
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with Live(console=console, transient=True, refresh_per_second=8) as live:
+        yield lambda text: live.update(Text(plain(text), style="dim"))
 
 
 def result(value: dict[str, Any]) -> None:

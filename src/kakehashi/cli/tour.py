@@ -212,7 +212,7 @@ def show(learnt: "list[Learnt]", predicted: tuple[int, ...] | None) -> None:
             f"{each.val_loss:.2f}",
             f"{each.bits_per_char:.2f}",
             f"{each.seconds:.0f}",
-            each.samples[0].splitlines()[0][:16],
+            each.samples[0].splitlines()[0][:14],
         ]
         for each in learnt
     ]

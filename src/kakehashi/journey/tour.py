@@ -5,7 +5,7 @@
     learnt = climb.wait(len(RUNGS))
     score((0, 1, 2, 3), learnt)                    # Score(right=6, pairs=6)
 
-A rung goes through the rooms that any other work goes through, and ends as a run like every other. `tour_page` shows it.
+A rung goes through the same rooms as any other training, and ends as a run like every other. `tour_page` shows.
 Nothing here imports torch before the climb begins: the first question need not wait for it.
 """
 
@@ -48,8 +48,8 @@ class Rung:
 
 RUNGS = (
     Rung("bigram", "identifiers", "bigram-char", {"steps": 300, "batch_size": 256, "lr": 0.1}),
-    Rung("mlp", "identifiers", "mlp-char", {"steps": 600, "batch_size": 128, "lr": 0.01}),
-    Rung("gpt2", "identifiers", "gpt2-pico", {"steps": 3000, "batch_size": 32, "lr": 0.008}),
+    Rung("mlp", "identifiers", "mlp-char", {"steps": 400, "batch_size": 128, "lr": 0.01}),
+    Rung("gpt2", "identifiers", "gpt2-pico", {"steps": 2500, "batch_size": 32, "lr": 0.008}),
     Rung(
         "gpt2",
         "stdlib-code",
@@ -70,7 +70,7 @@ RUNGS = (
 class Learnt:
     """A finished rung. Losses are means over the whole validation split, in nats per character.
 
-    model: with its best weights, in eval mode. loss_at_init: before the first step. seconds: of training and evaluation.
+    model: with its best weights, in eval mode. loss_at_init: before the first step. seconds: evaluation included.
     """
 
     run: Run

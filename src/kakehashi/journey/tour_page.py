@@ -14,6 +14,7 @@ from kakehashi.journey.tour import Learnt, order_of, score
 from kakehashi.texts import t
 from kakehashi.tokenizers import END
 
+MUTED = report.COLOURS["muted"][0]
 VOWELS = frozenset("aeiou")
 WORD = "attention"  # whose attention is drawn: of letters alone, which every model of identifiers can read
 
@@ -30,7 +31,7 @@ def write(
     ladder = [each for each in learnt if each.data == first.data]
     page = report.Page(t("tour.page.title"), texts.language(), t("tour.page.lead"))
     page.add(t("tour.page.ladder", V=first.vocab_size, blank=math.log(first.vocab_size)), table(learnt))
-    page.add(learning_curves(ladder))
+    page.add(t("tour.page.code"), learning_curves(ladder))
     if predicted is not None:
         page.add(t("tour.page.prediction", **score(predicted, learnt)._asdict()), prediction(predicted, learnt))
     if repaired is not None:
@@ -53,7 +54,7 @@ def title(learnt: Learnt) -> str:
 
 def written(learnt: Learnt) -> str:
     """What it wrote: all its samples, a line each, where documents are single lines; else the first."""
-    return "\n".join(learnt.samples) if learnt.run.config.data.unit == "document" else learnt.samples[0]
+    return "\n".join(learnt.samples) if learnt.run.config.data.unit == "document" else learnt.samples[0].rstrip()
 
 
 def table(learnt: Sequence[Learnt]) -> report.Table:
@@ -79,30 +80,27 @@ def learning_curves(ladder: Sequence[Learnt]) -> report.Figure:
     blank = math.log(ladder[0].vocab_size)
     with report.figure() as (figure, axes):
         axes.set_xscale("log")
-        axes.axhline(blank, color=report.COLOURS["muted"][0], linestyle=":", linewidth=1.2)
-        axes.annotate(
-            t("tour.page.knows_nothing", V=ladder[0].vocab_size, blank=blank),
-            (0.0, blank),
-            (4, 4),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            color=report.COLOURS["muted"][0],
-        )
+        axes.axhline(blank, color=MUTED, linestyle=":", linewidth=1.2)
+        said = t("tour.page.knows_nothing", V=ladder[0].vocab_size, blank=blank)
+        at_the_right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+        axes.annotate(said, (1, blank), (0, 4), color=MUTED, **at_the_right)
         for each in ladder:
             seconds, losses = zip(*each.curve, strict=True)
             (line,) = axes.plot(seconds, losses, marker="o", markersize=3)
             axes.annotate(
-                f"{each.name} {losses[-1]:.2f}",
+                f"{each.name} {each.val_loss:.2f}",
                 (seconds[-1], losses[-1]),
-                (6, 0),
+                (0, -6),
                 textcoords="offset points",
-                va="center",
+                ha="center",
+                va="top",
                 color=line.get_color(),
+                bbox={"facecolor": report.COLOURS["paper"][0], "edgecolor": "none", "pad": 1},
             )
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(t("tour.page.seconds"))
         axes.set_ylabel(t("tour.page.loss"))
-        axes.margins(x=0.12)
+        axes.margins(0.1)
     alt = t("tour.page.curves_alt", losses=", ".join(f"{each.name} {each.val_loss:.2f}" for each in ladder))
     return report.Figure(figure, alt, t("tour.page.curves_caption"))
 
@@ -121,12 +119,12 @@ def embedding_map(learnt: Learnt) -> report.Figure:
     names = ["END" if token == END else token for token in learnt.run.tokenizer.tokens]
     vectors = learnt.model.wte.weight.detach().numpy()  # (V, C)
     points, shares = principal_components(vectors)
-    colours = {"vowel": report.PALETTE[1], "consonant": report.PALETTE[0], "END": report.COLOURS["muted"][0]}
+    colours = {"vowel": report.PALETTE[1], "consonant": report.PALETTE[0], "END": MUTED}
     with report.figure(height=4.2) as (figure, axes):
         axes.scatter(*points.T, s=0)  # sets the limits; the letters are the marks
         for name, point in zip(names, points, strict=True):
             kind = "END" if len(name) > 1 else "vowel" if name in VOWELS else "consonant"
-            axes.annotate(name, point, ha="center", va="center", fontsize=12, color=colours[kind], weight="bold")
+            axes.annotate(name, point, ha="center", va="center", fontsize=13, color=colours[kind])
         axes.set_xlabel(t("tour.page.component", n=1, share=shares[0]))
         axes.set_ylabel(t("tour.page.component", n=2, share=shares[1]))
         axes.margins(0.08)
@@ -158,18 +156,19 @@ def attention_map(learnt: Learnt, word: str) -> report.Figure:
     weights = attention_weights(learnt.model, torch.tensor([[tokenizer.end, *tokenizer.encode(word)]]))
     names, places = ["END", *word], np.arange(len(word) + 1)
     columns = 2
-    with report.figure(height=5.4, rows=-(-len(weights) // columns), columns=columns) as (figure, axes):
+    with report.figure(height=6.2, rows=-(-len(weights) // columns), columns=columns) as (figure, axes):
         for head, (ax, seen) in enumerate(zip(axes.flat, weights, strict=True), 1):
             future = np.triu(np.ones(seen.shape, dtype=bool), 1)
             drawn = ax.pcolormesh(np.ma.masked_array(seen, future), vmin=0, vmax=1, edgecolors="face", linewidth=0.3)
             ax.set_title(t("tour.page.head", n=head), fontsize=9)
             ax.set_xticks(places + 0.5, names)
             ax.set_yticks(places + 0.5, names)
+            ax.get_xticklabels()[0].set_rotation(90)  # END is wider than its column
             ax.tick_params(length=0)
             ax.grid(False)
             ax.invert_yaxis()
             ax.set_aspect("equal")
-        figure.colorbar(drawn, ax=axes, shrink=0.5, label=t("tour.page.weight"))
+        figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.4, aspect=30, label=t("tour.page.weight"))
     return report.Figure(figure, t("tour.page.attention_alt", word=word), t("tour.page.attention_caption"))
 
 
