@@ -11,9 +11,10 @@ from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kakehashi import source
 from kakehashi.faults import KINDS, Fault, Liveness
@@ -79,7 +80,7 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
         "padded": (before, after.masked_fill(~pad, IGNORE), pad),
     }
 
-    def make() -> nn.Module:
+    def make() -> Any:
         return module.Model(module.Config(vocab_size=VOCABULARY, **config))
 
     def fresh():
@@ -116,7 +117,7 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
     yield f"{name} padded chunks", lambda: chunks((4, 1, 1), pad)
 
 
-def enrich(model: nn.Module) -> nn.Module:
+def enrich(model: Any) -> Any:
     """Give every parameter and buffer a random value of visible size that depends on its name and shape alone.
 
     Matrices keep the scale of what passes through, but every fourth row is near 0; gains lie around 1, variances are

@@ -3,7 +3,6 @@
 Each station's checks.py declares its own checks; those of the loss and the house hand over to the functions here.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -177,7 +176,8 @@ def trains_alike(mine: nn.Module, ref: nn.Module, rng: torch.Generator, V: int, 
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter -= 0.3 * parameter.grad
+                    if parameter.grad is not None:
+                        parameter -= 0.3 * parameter.grad
             losses[-1].append(loss.item())
     for step, (own, theirs) in enumerate(zip(*losses, strict=True)):
         # three updates multiply the rounding of one pass by at most ten
@@ -185,7 +185,7 @@ def trains_alike(mine: nn.Module, ref: nn.Module, rng: torch.Generator, V: int, 
             raise Wrong("house_loss", step=step, mine=own, ref=theirs)
 
 
-def continues_alike(mine: nn.Module, ref: nn.Module, tokens: Tensor) -> None:
+def continues_alike(mine: Any, ref: Any, tokens: Tensor) -> None:
     """Greedy continuation of a prompt with a state, one token at a time. Raises Wrong "house_text"."""
     texts = []
     for model in (twin("the model", mine, ref), ref):
@@ -200,7 +200,7 @@ def continues_alike(mine: nn.Module, ref: nn.Module, tokens: Tensor) -> None:
         raise Wrong("house_text", mine=texts[0][0], ref=texts[1][0])
 
 
-def in_pieces(model: Callable, sizes: tuple[int, ...], tokens: Tensor, pad: Tensor | None = None) -> Tensor:
+def in_pieces(model: Any, sizes: tuple[int, ...], tokens: Tensor, pad: Tensor | None = None) -> Tensor:
     """The logits of tokens (B, T) read in pieces with one state; pad (B, T)."""
     state, at, logits = model.new_state(len(tokens)), 0, []
     for size in sizes:

@@ -792,14 +792,14 @@ def model_refuses_more_than_its_block(mine, ref, rng):
     own, _ = gpt(mine, ref, rng)
     state = own.new_state(1)
     own(some_tokens(rng, 1, 8), state=state)
-    for what, more in (("9 tokens", {}), ("8 cached tokens and 1 more", {"state": state})):
+    for tokens, cached, given in ((9, 0, None), (1, 8, state)):
         try:
-            own(some_tokens(rng, 1, 1 if more else 9), **more)
+            own(some_tokens(rng, 1, tokens), state=given)
         except ValueError:
             continue
         except Exception as error:
-            raise Wrong("model_block", what=what, seen=type(error).__name__) from error
-        raise Wrong("model_block", what=what, seen="a result")
+            raise Wrong("model_block", tokens=tokens, cached=cached, seen=type(error).__name__) from error
+        raise Wrong("model_block", tokens=tokens, cached=cached, seen="Output")
 
 
 @check("GPT", 980)

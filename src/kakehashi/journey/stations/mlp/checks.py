@@ -152,7 +152,8 @@ def norm_remembers(mine, ref, rng):
 @check("BatchNorm", 230)
 def norm_recalls_in_evaluation(mine, ref, rng):
     own, theirs = norm(mine, ref, rng)
-    own.eval(), theirs.eval()
+    own.eval()
+    theirs.eval()
     x = features(rng, 3, 5)
     rows = x.flatten(0, -2)
     batch = (x - rows.mean(0)) / torch.sqrt(rows.var(0, correction=0) + theirs.eps) * theirs.weight + theirs.bias
@@ -187,14 +188,14 @@ def norm_survives_a_small_batch(mine, ref, rng):
     """One row has no sample variance, and no row has no mean."""
     for x, counted in ((features(rng, 1), None), (features(rng, 2), torch.zeros(2, dtype=torch.bool))):
         own, theirs = norm(mine, ref, rng)
-        what = "one row" if counted is None else "no row"
+        rows = 1 if counted is None else 0
         outputs = own(fresh(x), counted), theirs(x, counted)
         for name, value in (("output", outputs[0]), ("running_var", own.running_var)):
             if not torch.isfinite(value).all():
-                raise Wrong("norm_small_batch", name=name, rows=what)
-        same(f"BatchNorm of {what}", *outputs)
-        same(f"running_var after {what}", own.running_var, theirs.running_var)
-        same(f"running_mean after {what}", own.running_mean, theirs.running_mean)
+                raise Wrong("norm_small_batch", name=name, rows=rows)
+        same(f"BatchNorm, rows: {rows}", *outputs)
+        same(f"running_var, rows: {rows}", own.running_var, theirs.running_var)
+        same(f"running_mean, rows: {rows}", own.running_mean, theirs.running_mean)
 
 
 @check("BatchNorm", 260)
