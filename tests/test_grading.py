@@ -388,6 +388,17 @@ def test_watching_grades_again_after_each_save(toy, reference, tmp_path):
     grades.close()
 
 
+def test_a_config_with_a_field_more_belongs_to_the_learners_classes(grader, tmp_path):
+    station = stations.find("bigram")
+    text = source.read(station.reference)
+    for old, new in (("  # V\n", "  # V\n    start: float = 0.0\n"), ("torch.zeros(", "config.start + torch.zeros(")):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file = tmp_path / "bigram.py"
+    file.write_text(text, encoding="utf-8")
+    assert grader.grade(station, file).passed
+
+
 def test_the_worker_speaks_the_protocol(toy, reference, grader, tmp_path):
     file = tmp_path / "my_toy.py"
     file.write_text(reference, encoding="utf-8")

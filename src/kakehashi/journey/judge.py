@@ -73,7 +73,9 @@ class Judge:
 
     def compose(self, subject: list[str] | None):
         """The learner's code with all but the subject from the reference; None: all that the learner has written."""
-        code, borrowed = source.compose(self.text, self.file, source.read(self.reference), self.reference, subject)
+        # a Config of the learner's own may have a field more, which their classes read
+        mine = subject and [*subject, *(name for name in source.symbols(self.text) if name == "Config")]
+        code, borrowed = source.compose(self.text, self.file, source.read(self.reference), self.reference, mine)
         for own in subject or self.station.symbols:
             if any(f"{each}.".startswith(f"{own}.") for each in borrowed):
                 raise AssertionError(f"{own} would be graded, but comes from the reference")
