@@ -30,6 +30,7 @@ import filelock
 import numpy as np
 import safetensors
 import safetensors.numpy
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from kakehashi import Mistake, models, source, tokenizers
@@ -357,8 +358,6 @@ def weights_of(model) -> Arrays:
 
 def load_weights(model, weights: Arrays) -> None:
     """Copy what `weights_of` gave into a torch model. Raises RunError where names or shapes differ."""
-    import torch  # here, so that a list of runs need not wait for it
-
     tensors = _distinct(model)
     if missing := tensors.keys() - weights.keys():
         raise RunError(f"the weights do not fit: there are none for {', '.join(sorted(missing))}")
