@@ -102,9 +102,10 @@ def _graft(text: Text, model: Text, mine: Iterable[str] | None) -> tuple[_Weave,
     weave, borrowed = _Weave(text, model), []
     needed = _needed(text, model) if kept is None else set(model.symbols)
     last = _first_line(text) - 1  # the learner's line after which what comes next in the reference may stand
+    present = [(each, bound(each)) for each in text.tree.body]
     for statement in model.tree.body:
         names = bound(statement)
-        here = [each for each in text.tree.body if bound(each) & names]
+        here = [each for each, theirs in present if theirs & names]
         last = max([last, *(text.place(each)[1] for each in here)])
         if not isinstance(statement, Definition):
             if names - set().union(*map(bound, here)):
