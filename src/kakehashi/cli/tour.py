@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
 
 from kakehashi import faults, texts
 from kakehashi.cli import console, journey
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
+    from kakehashi.journey.grading import Result
     from kakehashi.journey.tour import Climb, Learnt, Repair
 
 
@@ -27,17 +30,16 @@ def tour(
     if out.is_dir() or not out.resolve().parent.is_dir():  # said now, not in two minutes
         raise typer.BadParameter(t("cli.tour.not_a_place", out=out), param_hint="--out")
     person = console.interactive() and not yes
-    climb = Climb(root)
-    climb.start()
-    try:
-        console.say(t("tour.welcome"), "bold")
-        predicted = predict(climb) if person else None
-        follow(climb, range(2))
-        repaired = mend(climb) if person else None
-        learnt = follow(climb, range(2, len(climb.rungs)))
-    except KeyboardInterrupt:
-        say_what_stays(climb)
-        raise
+    with Climb(root) as climb:
+        try:
+            console.say(t("tour.welcome"), "bold")
+            predicted = predict(climb) if person else None
+            follow(climb, range(2))
+            repaired = mend(climb) if person else None
+            learnt = follow(climb, range(2, len(climb.rungs)))
+        except KeyboardInterrupt:
+            say_what_stays(climb)
+            raise
 
     from kakehashi.journey import tour_page
 
@@ -133,7 +135,7 @@ def mend(climb: "Climb") -> bool:
             if not attempt(repair):
                 console.say(t("tour.answer", line=repair.line, code=repair.answer.strip()))
                 break
-            grade = repair.check(grader, lambda result: journey.tell(repair.station, result))
+            grade = repair.check(grader, first_in_words(repair))
     if grade.passed:
         console.say(t("tour.mended", counted=repair.healthy(bigram.run).loss, learnt=bigram.val_loss), "bold green")
     console.say(faults.texts(repair.fault, texts.language())["explanation"] + "\n")
@@ -163,15 +165,29 @@ def attempt(repair: "Repair") -> bool:
 
 def list_code(repair: "Repair") -> None:
     """The faulty function, its lines numbered, its comments in the background."""
-    from rich.text import Text
-
+    grid = Table.grid(padding=(0, 2))
     for number, line in repair.listing.items():
         code, _, comment = console.plain(line).partition("  #")
-        parts = (f"{number:>4}  ", "dim"), code, (f"  #{comment}" if comment else "", "dim")
-        console.out().print(Text.assemble(*parts), soft_wrap=True)
+        grid.add_row(Text(f"{number:>4}", "dim"), Text.assemble(code, (f"  #{comment}" if comment else "", "dim")))
+    console.out().print(grid)
 
 
-def mark(result) -> None:
+def first_in_words(repair: "Repair") -> Callable[["Result"], None]:
+    """What tells the verdicts of one try: the first that is wrong with its words, for the others often repeat it."""
+    said = False
+
+    def tell(result: "Result") -> None:
+        nonlocal said
+        if result.ok or said:
+            mark(result)
+        else:
+            said = True
+            journey.tell(repair.station, result)
+
+    return tell
+
+
+def mark(result: "Result") -> None:
     """A verdict without its words: they would give the fault away before the person has looked."""
     key, style = ("cli.grade.ok", "green") if result.ok else ("cli.grade.wrong", "red")
     console.say(t(key, symbol=result.symbol, check=journey.words(result.check)), style)

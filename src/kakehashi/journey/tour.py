@@ -1,8 +1,7 @@
 """The tour: four models in two minutes; a prediction before they run, a repair while they train.
 
-    climb = Climb("runs")
-    climb.start()                                  # in the background: the person reads, predicts and repairs meanwhile
-    learnt = climb.wait(len(RUNGS))
+    with Climb("runs") as climb:                   # in the background: the person reads, predicts and repairs meanwhile
+        learnt = climb.wait(len(RUNGS))
     score((0, 1, 2, 3), learnt)                    # Score(right=6, pairs=6)
 
 A rung goes through the same rooms as any other training, and ends as a run like every other. `tour_page` shows.
@@ -140,44 +139,34 @@ def learn(rung: Rung, root: str | Path, callbacks: Sequence[Any] = ()) -> Learnt
     )
 
 
-class Climb(threading.Thread):
-    """Learns one rung after another in a thread of its own.
+class Climb:
+    """Learns one rung after another in a thread of its own, which begins and ends with the `with`.
 
     learnt: the finished rungs. state: the training loop's state of the rung in training, or None between two.
     """
 
     def __init__(self, root: str | Path, rungs: Sequence[Rung] = RUNGS):
-        super().__init__(daemon=True)  # whoever ends the process twice in a row does not wait for a step
-        self.root, self.rungs = root, rungs
+        self.root, self.rungs = Path(root), rungs
         self.learnt: list[Learnt] = []
         self.state: Any = None
         self._stopped = False
         self._error: BaseException | None = None
+        self._ended = threading.Event()  # Thread.join, once interrupted, takes the thread for ended (Python 3.11)
 
-    def run(self) -> None:
-        try:
-            for rung in self.rungs:
-                if self._stopped:
-                    return
-                learnt = learn(rung, self.root, [self])
-                self.state = None
-                self.learnt.append(learnt)
-        except BaseException as error:  # it belongs to who waits
-            self._error = error
+    def __enter__(self) -> "Climb":
+        threading.Thread(target=self._climb, daemon=True).start()
+        return self
 
-    def on_start(self, state: Any) -> None:
-        """The loop's callback."""
-        self.state = state
-        state.stop = self._stopped
+    def __exit__(self, *_: object) -> None:
+        self.stop()  # a thread that is inside torch while the interpreter ends aborts the process
 
     def wait(self, n: int, tick: Callable[[], None] = lambda: None) -> list[Learnt]:
         """The first n rungs when they are finished. `tick` is called some ten times a second until then.
 
         Raises what ended the climb before.
         """
-        while len(self.learnt) < n and self.is_alive():
+        while len(self.learnt) < n and not self._ended.wait(0.1):
             tick()
-            self.join(0.1)
         if len(self.learnt) < n and self._error:
             raise self._error
         return self.learnt[:n]
@@ -187,8 +176,29 @@ class Climb(threading.Thread):
         self._stopped = True
         if self.state:
             self.state.stop = True
-        self.join()
+        self._ended.wait()
         return getattr(self._error, "run", None)
+
+    def on_start(self, state: Any) -> None:
+        """The loop's callback: from now on there is something to stop."""
+        self.state = state
+        state.stop = self._stopped
+
+    def _climb(self) -> None:
+        try:
+            import torch
+
+            torch.set_num_threads(1)  # a second one gains little on models so small, and loses much on a busy machine
+            for rung in self.rungs:
+                if self._stopped:
+                    break
+                learnt = learn(rung, self.root, [self])
+                self.state = None
+                self.learnt.append(learnt)
+        except BaseException as error:  # it belongs to who waits
+            self._error = error
+        finally:
+            self._ended.set()
 
 
 # --- The prediction ---

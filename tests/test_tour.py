@@ -1,0 +1,294 @@
+"""The tour in-process, with a few steps a model: what it learns, asks, repairs and shows."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kakehashi import source, texts
+from kakehashi.cli import console
+from kakehashi.cli import tour as face
+from kakehashi.journey import tour, tour_page
+from kakehashi.journey.grading import Grader
+from kakehashi.runs import Run
+from kakehashi.training import Interrupted, TrainingError
+
+TINY = tuple(
+    replace(rung, settings=rung.settings | {"steps": 2, "batch_size": 8, "eval_every": 2}, max_tokens=9)
+    for rung in tour.RUNGS
+)
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """All four models after two steps."""
+    with tour.Climb(tmp_path_factory.mktemp("tour"), TINY) as climb:
+        return climb.wait(len(TINY))
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader() as warm:
+        yield warm
+
+
+@pytest.fixture(autouse=True)
+def english():
+    texts.use("en")
+    yield
+    texts.use(None)
+
+
+# --- What is learnt ---
+
+
+def test_each_rung_ends_as_a_run_that_can_be_used(learnt):
+    for rung, each in zip(TINY, learnt, strict=True):
+        again = Run.open(each.run.path)
+        assert (again.config.model.name, again.config.data.name) == (rung.model, rung.data) == (each.name, each.data)
+        tokens = torch.tensor([[again.tokenizer.end]])
+        assert torch.equal(again.load_model()(tokens).logits, each.model(tokens).logits)
+        assert len(each.samples) == 8 and all(sample.startswith(rung.prompt) for sample in each.samples)
+
+
+def test_losses_are_those_of_the_metrics_and_begin_near_ln_V(learnt):
+    for each in learnt:
+        losses = [row["loss"] for row in each.run.metrics() if row["split"] == "val"]
+        assert each.loss_at_init == losses[0] and each.val_loss == min(losses)
+        assert abs(each.loss_at_init - math.log(each.vocab_size)) < 0.3
+        assert 2**each.bits_per_char == pytest.approx(math.exp(each.val_loss))
+        assert [loss for _, loss in each.curve] == losses
+
+
+def test_parameters_are_counted_once_where_they_are_tied(learnt):
+    V, C, T = learnt[2].vocab_size, 64, 64
+    block = 4 * C + (C + 1) * 3 * C + (C + 1) * C + (C + 1) * 4 * C + (4 * C + 1) * C
+    assert learnt[0].parameters == V * V
+    assert learnt[2].parameters == (V + T) * C + 2 * block + 2 * C  # the head is the embedding
+
+
+def test_the_words_of_a_rung_are_json(learnt):
+    keys = {"name", "data", "parameters", "val_loss", "bits_per_char", "seconds", "loss_at_init", "sample"}
+    assert all(json.loads(json.dumps(each.to_dict())).keys() == keys for each in learnt)
+
+
+def test_a_stopped_climb_keeps_what_is_finished_and_says_what_can_be_resumed(tmp_path):
+    rungs = (TINY[0], replace(TINY[1], settings=TINY[1].settings | {"steps": 100_000}))
+    with tour.Climb(tmp_path, rungs) as climb:
+
+        def tick():
+            if climb.learnt and climb.state and climb.state.step > 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            climb.wait(2, tick)
+        stopped = climb.stop()
+        assert [each.name for each in climb.learnt] == ["bigram"]
+        assert climb.learnt[0].run.load_model()
+        assert stopped.load_checkpoint().state["step"] > 3
+        with pytest.raises(Interrupted):
+            climb.wait(2)
+
+
+def test_what_ends_the_climb_is_raised_where_it_is_waited_for(tmp_path):
+    wrong = replace(TINY[1], settings={"steps": 0})
+    with tour.Climb(tmp_path, (TINY[0], wrong)) as climb:
+        assert climb.wait(1)[0].name == "bigram"
+        with pytest.raises(TrainingError, match="steps must be at least 1"):
+            climb.wait(2)
+
+
+# --- The prediction ---
+
+
+@pytest.mark.parametrize("answer", ["3142", "3 1 4 2", "3>1>4>2", " 3, 1, 4, 2 "])
+def test_an_order_is_read_as_people_write_it(answer):
+    assert tour.read_order(answer, 4) == (2, 0, 3, 1)
+
+
+@pytest.mark.parametrize("answer", ["314", "3145", "3144", "31422", "abcd"])
+def test_what_is_no_order_is_refused_with_its_value(answer):
+    with pytest.raises(tour.TourError, match=re.escape(repr(answer))):
+        tour.read_order(answer, 4)
+
+
+def test_the_score_counts_pairs_in_the_right_order(learnt):
+    known = [replace(each, val_loss=loss) for each, loss in zip(learnt, (4.0, 3.0, 2.0, 1.0), strict=True)]
+    assert tour.order_of(known) == (0, 1, 2, 3)
+    assert tour.score((0, 1, 2, 3), known) == (6, 6)
+    assert tour.score((3, 2, 1, 0), known) == (0, 6)
+    assert tour.score((1, 0, 2, 3), known) == (5, 6)
+
+
+# --- The repair ---
+
+
+def test_the_planted_fault_is_in_one_line_of_the_listing_and_shows_in_numbers(learnt, tmp_path):
+    repair = tour.Repair(tmp_path)
+    reference, planted = source.read(repair.fault.path).splitlines(), source.read(repair.path).splitlines()
+    assert [n for n, pair in enumerate(zip(reference, planted, strict=True), 1) if pair[0] != pair[1]] == [repair.line]
+    assert repair.listing[repair.line] == planted[repair.line - 1] != repair.answer
+    assert list(repair.listing.values())[0].startswith(f"def {repair.fault.symbol}(")
+    symptom, healthy = repair.symptom(learnt[0].run), repair.healthy(learnt[0].run)
+    assert symptom.loss > healthy.loss + 0.1
+    (_, least), (_, most) = symptom.extremes
+    assert least < 0.5 and most > 2
+    assert [total for _, total in healthy.extremes] == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_only_the_right_line_turns_the_checks_green(grader, tmp_path):
+    repair = tour.Repair(tmp_path)
+    assert not repair.check(grader).passed
+    repair.change(repair.line, "return torch.log(smoothed / smoothed.sum())")
+    assert not repair.check(grader).passed
+    repair.change(repair.line, "return torch.log(smoothed /")
+    assert "syntax" in [each.key for each in repair.check(grader).failures]
+    repair.change(repair.line, repair.answer)
+    told = []
+    assert repair.check(grader, told.append).passed
+    assert told and all(result.ok and result.symbol == repair.fault.symbol for result in told)
+
+
+def test_an_edit_in_an_editor_is_noticed(grader, tmp_path):
+    repair = tour.Repair(tmp_path)
+    assert not repair.touched
+    lines = repair.planted.splitlines()
+    lines[repair.line - 1] = repair.answer
+    repair.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert repair.touched
+    assert repair.check(grader).passed
+    assert not repair.touched
+
+
+# --- The report ---
+
+
+@pytest.mark.parametrize("lang", texts.LANGUAGES)
+def test_the_page_tells_everything_in_both_languages(lang, learnt, tmp_path):
+    texts.use(lang)
+    html = tour_page.write(tmp_path / "report.html", learnt, (0, 1, 2, 3), True).read_text(encoding="utf-8")
+    assert f'<html lang="{lang}">' in html
+    assert html.count("<figure>") == 3  # curves, embeddings, attention
+    assert all(f"{each.val_loss:.2f}" in html and tour_page.title(each) in html for each in learnt)
+    for part in ("repair", "embedding", "samples"):
+        assert texts.t(f"tour.page.{part}").splitlines()[0].removeprefix("## ") in html
+
+
+def test_the_page_leaves_out_what_nobody_was_asked(learnt, tmp_path):
+    asked, alone = tmp_path / "asked.html", tmp_path / "alone.html"
+    tour_page.write(asked, learnt, (0, 1, 2, 3), False)
+    tour_page.write(alone, learnt)
+    for heading in ("What you predicted", "The fault in the count"):
+        assert heading in asked.read_text(encoding="utf-8")
+        assert heading not in alone.read_text(encoding="utf-8")
+
+
+def test_attention_weights_are_those_of_the_written_out_attention(learnt):
+    gpt = learnt[2]
+    tokens = torch.tensor([[gpt.run.tokenizer.end, *gpt.run.tokenizer.encode("attention")]])
+    before = gpt.model(tokens).logits
+    weights = tour_page.attention_weights(gpt.model, tokens)
+    assert torch.equal(gpt.model(tokens).logits, before)  # nothing stays behind
+    block = gpt.model.h[0]
+    x = block.ln_1(gpt.model.wte(tokens) + gpt.model.wpe(torch.arange(tokens.shape[1])))
+    q, k, _ = (each.view(-1, 4, 16).transpose(0, 1) for each in block.attn.c_attn(x)[0].split(64, dim=1))
+    scores = (q @ k.transpose(1, 2) / 4).masked_fill(torch.ones(10, 10).triu(1).bool(), -torch.inf)
+    assert np.allclose(weights, scores.softmax(-1).detach().numpy(), atol=1e-5)
+
+
+def test_principal_components_find_the_plane_that_points_lie_in():
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.normal(size=(20, 2)))[0]  # two orthonormal directions of 20
+    flat = rng.normal(size=(30, 2)) * [5, 1]
+    points, shares = tour_page.principal_components(flat @ plane.T + 3)
+    assert shares.sum() == pytest.approx(1) and shares[0] > shares[1]
+    centred = flat - flat.mean(0)
+    assert np.allclose(points @ points.T, centred @ centred.T)  # the same distances
+
+
+def test_vowels_are_counted_by_their_nearest_letter():
+    names = ["END", "a", "e", "b", "c"]
+    vectors = np.array([[9.0, 9], [1, 0.1], [2, 0.1], [0.1, 1], [0.1, 2]])
+    assert tour_page.vowels_beside_vowels(names, vectors) == (2, 2, pytest.approx(2 / 3))
+    assert tour_page.vowels_beside_vowels(names, vectors[[0, 1, 3, 2, 4]])[0] == 0
+
+
+# --- At the terminal ---
+
+
+@pytest.fixture
+def person(monkeypatch):
+    """person([...]): these answers are typed, one after the other, and then Ctrl-D."""
+
+    def types(answers):
+        given = iter(answers)
+
+        def answer(prompt=""):
+            try:
+                return next(given)
+            except StopIteration:
+                raise EOFError from None
+
+        monkeypatch.setattr("builtins.input", answer)
+
+    return types
+
+
+@pytest.fixture
+def climb(learnt, tmp_path):
+    """A climb that is over."""
+    over = tour.Climb(tmp_path, TINY)
+    over.learnt = learnt
+    return over
+
+
+def test_the_order_is_asked_until_it_can_be_read(person, climb, capsys):
+    person(["21", "2134"])
+    assert face.predict(climb) == (1, 0, 2, 3)
+    assert "got '21'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answers", [[""], []])
+def test_the_prediction_can_be_skipped(answers, person, climb):
+    person(answers)
+    assert face.predict(climb) is None
+
+
+def test_the_person_mends_the_fault_at_the_second_try(person, climb, capsys):
+    repair = tour.Repair(climb.root)
+    line = str(repair.line)
+    person(["7", "", line, "return smoothed", line, repair.answer.strip()])
+    assert face.mend(climb) is True
+    said = capsys.readouterr().out
+    red, green = (said.count(mark) for mark in ("✗", "✓"))
+    checks = len([check for check in repair.station.checks if check.symbol == repair.fault.symbol])
+    assert red >= 2 and green >= checks
+    assert f"Mended. Counted {repair.healthy(climb.learnt[0].run).loss:.2f}" in said
+    assert repair.answer.strip() not in said  # the answer is the person's
+
+
+@pytest.mark.parametrize("answers", [["skip"], []])
+def test_the_answer_is_shown_to_who_skips(answers, person, climb, capsys):
+    person(answers)
+    assert face.mend(climb) is False
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"The answer is line {tour.Repair(climb.root).line}: return torch.log" in said
+
+
+def test_without_a_terminal_nothing_is_asked_and_the_last_line_is_json(person, monkeypatch, tmp_path, capsys):
+    def refuse(prompt=""):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr("builtins.input", refuse)
+    monkeypatch.setattr(tour.Climb.__init__, "__defaults__", (TINY,))
+    monkeypatch.setattr(console, "as_json", True)
+    face.tour(root=tmp_path / "runs", out=tmp_path / "report.html")
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert [each["name"] for each in said["models"]] == ["bigram", "mlp", "gpt2", "gpt2"]
+    assert said["report"] == str(tmp_path / "report.html") and (tmp_path / "report.html").exists()
+    assert "gpt2 on stdlib-code" in printed.err
