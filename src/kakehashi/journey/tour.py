@@ -54,7 +54,7 @@ RUNGS = (
         "stdlib-code",
         "gpt2-pico",
         {
-            "steps": 1500,
+            "steps": 2000,
             "batch_size": 16,
             "lr": 0.006,
             "eval_every": 500,
