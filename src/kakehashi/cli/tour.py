@@ -122,7 +122,7 @@ def mend(climb: "Climb") -> bool:
     repair = Repair(climb.root)
     symptom = repair.symptom(bigram.run)
     console.say("\n" + t("tour.repair"), "bold")
-    console.say(t("tour.repair_idea", steps=bigram.run.config.train["steps"]))
+    console.say(t("tour.repair_idea"))
     console.say()
     list_code(repair)
     console.say()
