@@ -102,7 +102,8 @@ def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = 
     """Print a table; the columns in `numbers` are set to the right."""
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if place in numbers else "left", overflow="fold")
+        name = place == 0  # to be copied: never broken over lines
+        drawn.add_column(column, justify="right" if place in numbers else "left", overflow="fold", no_wrap=name)
     for row in rows:
         drawn.add_row(*(plain(str(cell)) for cell in row))
     out().print(drawn)

@@ -1,8 +1,10 @@
 """Commands of the journey: start, grade, hint, reset, fault."""
 
+import shutil
+import sys
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +14,20 @@ from kakehashi import texts
 from kakehashi.cli import console
 from kakehashi.texts import t
 
-StationId = Annotated[str, typer.Argument(metavar="STATION", help=t("cli.option.station"))]
+StationId = Annotated[str, typer.Argument(metavar="STATION", help=t("cli.option.one_station"))]
 
 
 def start(folder: Annotated[Path, typer.Argument(metavar="DIR", help=t("cli.start.folder"))]) -> None:
     from kakehashi.journey import stations, workspace
 
     made = workspace.start(folder, texts.language())
+    activate = Path(sys.executable).parent / "activate"
     first = stations.all()[0]
     console.say(t("cli.start.done", folder=folder))
     if not made.has_git:
         console.say(t("cli.start.no_git"))
+    if shutil.which("kakehashi") is None and activate.exists():
+        console.say(t("cli.start.activate", path=activate))
     console.say(t("cli.start.next", folder=folder, file=first.file, station=first.id))
     console.result({"workspace": str(made.root), "stations": [each.id for each in stations.all()]})
 
@@ -43,54 +48,72 @@ def grade(
     chosen = [stations.find(station)] if station else workspace.begun()
     if watch:
         path = file or workspace.file(chosen[0])
-        console.say(t("cli.grade.watching", file=path))
-        for verdict in grading.watch(chosen[0], path, symbols, partial(tell, chosen[0])):
-            conclude(chosen[0], path, verdict)
+        console.say(t("cli.grade.watching", file=shown(path)))
+        teller = Teller(chosen[0], path)
+        with suppress(KeyboardInterrupt):  # the way to end it
+            for verdict in grading.watch(chosen[0], path, symbols, teller.tell):
+                teller.conclude(verdict, symbols)
+                console.say(f"--- {datetime.now():%H:%M:%S}", "dim")
+                teller = Teller(chosen[0], path)
         return
     verdicts = []
     with grading.Grader() as grader:
         for each in chosen:
             path = file or workspace.file(each)
             console.say(t("cli.grade.starting", station=each.texts.get("title"), file=shown(path)), "bold")
-            told = partial(tell, each)
+            teller = Teller(each, path)
             if workspace:
-                verdict = workspace.grade(grader, each, symbols, told)
+                verdict = workspace.grade(grader, each, symbols, teller.tell)
             else:
-                verdict = grader.grade(each, path, symbols, told)
-            conclude(each, path, verdict)
+                verdict = grader.grade(each, path, symbols, teller.tell)
+            teller.conclude(verdict, symbols)
             verdicts.append(verdict)
         if grader.missing:
             console.say(t("cli.grade.unprotected", missing=", ".join(grader.missing)), "dim")
     console.result({"stations": [{**asdict(each), "passed": each.passed} for each in verdicts]})
-    if not all(each.passed for each in verdicts):
+    if not all(each.right if symbols else each.passed for each in verdicts):
         console.leave(1)
 
 
-def tell(station, result) -> None:
-    """One verdict as it falls: a line, and for a wrong one the words and the place."""
-    if result.ok:
-        console.say(t("cli.grade.ok", symbol=result.symbol or station.id, check=words(result.check)), "green")
-        return
-    console.say(t("cli.grade.wrong", symbol=result.symbol or station.id, check=words(result.check)), "red")
-    console.say("  " + station.say(result.key, result.values, texts.language()).replace("\n", "\n  "))
-    if result.where:
-        console.say(t("cli.grade.where", where=place(result.where)), "dim")
+class Teller:
+    """Says the verdicts of one grading as they fall, and what follows after them."""
 
+    def __init__(self, station, path: Path):
+        self.station, self.path = station, path
+        self.said: set[str] = set()
 
-def conclude(station, path: Path, verdict) -> None:
-    """What follows after the verdicts of one grading."""
-    if verdict.log.strip():
-        console.say(t("cli.grade.printed"), "dim")
-        console.say(verdict.log.rstrip(), "dim")
-    if verdict.results:
-        right = sum(result.ok for result in verdict.results)
-        console.say(t("cli.grade.partly", passed=right, n=len(verdict.results)))
-    if verdict.blank:
-        console.say(t("cli.grade.blank", symbols=", ".join(verdict.blank)))
-        console.say(t("cli.grade.hint", station=station.id, symbol=verdict.blank[0]), "dim")
-    if verdict.passed:
-        console.say(t("cli.grade.passed", station=station.id), "bold green")
-        console.say(t("cli.grade.standin", file=shown(path)), "dim")
+    def tell(self, result) -> None:
+        """A line; for a wrong one the words and the place, once."""
+        name = f"{result.symbol or self.station.id}: {words(result.check)}".removesuffix(": ")
+        if result.ok:
+            console.say(t("cli.grade.ok", name=name), "green")
+            return
+        why = "  " + self.station.say(result.key, result.values, texts.language()).replace("\n", "\n  ")
+        if result.where:
+            why += "\n" + t("cli.grade.where", where=place(result.where))
+        if why in self.said:
+            console.say(t("cli.grade.same", name=name), "red")
+            return
+        self.said.add(why)
+        console.say(t("cli.grade.wrong", name=name), "red")
+        console.say(why)
+
+    def conclude(self, verdict, symbols: list[str] | None) -> None:
+        """What the learner's code printed, how many checks passed, and what to do next."""
+        if verdict.log.strip():
+            console.say(t("cli.grade.printed"), "dim")
+            console.say(verdict.log.rstrip(), "dim")
+        if verdict.results:
+            right = sum(result.ok for result in verdict.results)
+            console.say(t("cli.grade.partly", passed=right, n=len(verdict.results)))
+        if verdict.blank:
+            console.say(t("cli.grade.blank", symbols=", ".join(verdict.blank)))
+        failed = [result.symbol for result in verdict.failures if result.symbol]
+        if failed or verdict.blank:
+            console.say(t("cli.grade.hint", station=self.station.id, symbol=[*failed, *verdict.blank][0]), "dim")
+        elif verdict.passed and not symbols:
+            console.say(t("cli.grade.passed", station=self.station.id), "bold green")
+            console.say(t("cli.grade.standin", file=shown(self.path)), "dim")
 
 
 def words(check: str) -> str:
@@ -127,8 +150,9 @@ def hint(
     workspace.event("hint", chosen.id, symbol=symbol, level="answer" if answer else level)
     console.say(symbol if answer else t("cli.hint.heading", symbol=symbol, level=level), "bold")
     console.say("\n".join(lines) or t("cli.hint.none", symbol=symbol))
-    if not answer and level < max(hints.LEVELS):
-        console.say(t("cli.hint.more", level=level + 1), "dim")
+    if not answer:
+        more = t("cli.hint.more", level=level + 1) if level < max(hints.LEVELS) else t("cli.hint.last")
+        console.say(more, "dim")
     console.result({"station": chosen.id, "symbol": symbol, "level": "answer" if answer else level, "lines": lines})
 
 
@@ -155,10 +179,11 @@ def fault_list(model: Annotated[str | None, typer.Argument(help=t("cli.fault.mod
 
     found = faults.catalogue(model)
     titles = [faults.texts(each, texts.language())["title"] for each in found]
-    columns = ["id", "category", "cause", "level", "title"]
-    rows = [[each.id, each.category, each.cause, each.level, title] for each, title in zip(found, titles, strict=True)]
-    console.table([t(f"cli.fault.column_{column}") for column in columns], rows, numbers=(3,))
-    console.result({"faults": [dict(zip(columns, row, strict=True)) for row in rows]})
+    rows = [[each.id, title] for each, title in zip(found, titles, strict=True)]
+    console.table([t("cli.fault.column_id"), t("cli.fault.column_title")], rows)
+    facts = ("id", "module", "category", "cause", "level")
+    listed = [{name: getattr(each, name) for name in facts} for each in found]
+    console.result({"faults": [each | {"title": title} for each, title in zip(listed, titles, strict=True)]})
 
 
 @fault.command("show", help=t("cli.fault.show"))
@@ -186,6 +211,8 @@ def fault_inject(
     from kakehashi import faults, paths
 
     found = faults.find(id)
+    if out and out.exists():
+        raise typer.BadParameter(t("cli.fault.exists", path=out), param_hint="--out")
     injected = faults.inject(found, seed)
     if out is None and not console.as_json:
         print(injected.source, end="")

@@ -15,6 +15,7 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help=t("cli.option.run_p
 
 
 def train(
+    ctx: typer.Context,
     model: Annotated[str, typer.Option(help=t("cli.train.model"))] = "gpt2",
     data: Annotated[str, typer.Option(help=t("cli.train.data"))] = "identifiers",
     preset: Annotated[str | None, typer.Option(help=t("cli.train.preset"))] = None,
@@ -49,9 +50,14 @@ def train(
         "checkpoint_every": checkpoint_every,
         "dtype": dtype,
     }
+    if resume or from_run:  # what the run itself decides cannot be said again
+        said = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
+        fixed = ["model", "preset"] if from_run else [name for name in said if name not in ("resume", "root")]
+        if again := [f"--{name.removesuffix('_run').replace('_', '-')}" for name in said if name in fixed]:
+            raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
         made = Run.open(resume)
-        console.say(t("cli.train.resuming", run=made.path))
+        console.say(t("cli.train.resuming", run=made.path, **{n: made.summary()[n] for n in ("step", "steps")}))
     else:
         plan = training.plan(
             model,
@@ -90,7 +96,7 @@ def samples_page(name: str, samples: list[str]) -> str:
 def sample(
     run: RunPath,
     prompt: Annotated[str, typer.Option(help=t("cli.sample.prompt"))] = "",
-    n: Annotated[int, typer.Option("-n", help=t("cli.sample.n"))] = 5,
+    n: Annotated[int, typer.Option("-n", min=1, help=t("cli.sample.n"))] = 5,
     max_tokens: Annotated[int, typer.Option(help=t("cli.sample.max_tokens"))] = 200,
     temperature: Annotated[float, typer.Option(help=t("cli.sample.temperature"))] = 1.0,
     top_k: Annotated[int | None, typer.Option(help=t("cli.sample.top_k"))] = None,

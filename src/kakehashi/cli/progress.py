@@ -52,6 +52,6 @@ def duration(seconds: float | None) -> str:
     """12 s, 3 min 05 s, 2 h 10 min."""
     if seconds is None:
         return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    minutes, s = divmod(round(seconds), 60)
+    h, m = divmod(minutes, 60)
+    return t(f"cli.duration.{'hours' if h else 'minutes' if m else 'seconds'}", h=h, m=m, s=s)

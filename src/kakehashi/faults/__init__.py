@@ -11,7 +11,7 @@ Nothing is imported from torch before a fault is measured.
 
 import tomllib
 from dataclasses import dataclass
-from difflib import unified_diff
+from difflib import get_close_matches, unified_diff
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -80,12 +80,12 @@ def catalogue(module: str | None = None) -> list[Fault]:
 
 
 def find(id: str) -> Fault:
-    """The fault called `id`. Raises UnknownFault, which lists those of its module."""
+    """The fault called `id`. Raises UnknownFault, which names the ids that are near."""
     for fault in catalogue():
         if fault.id == id:
             return fault
-    there = catalogue(id.partition("-")[0]) or catalogue()
-    raise UnknownFault(f"no fault is called {id!r}; there are {', '.join(fault.id for fault in there)}")
+    near = get_close_matches(id, [fault.id for fault in catalogue()], n=3, cutoff=0.0)
+    raise UnknownFault(f"no fault is called {id!r}; near it: {', '.join(near)}; `kakehashi fault list` shows all")
 
 
 def inject(fault: Fault, seed: int | None = None) -> Injected:
