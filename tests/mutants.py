@@ -84,7 +84,29 @@ MUTANTS = {
     "bigram-loss-no-gradient": mutant(
         "bigram", "value", ("cross_entropy", "logits.gather(-1, wanted)", "logits.detach().gather(-1, wanted)")
     ),
+    "bigram-config-not-kept": mutant("bigram", "no_config", ("Bigram.__init__", "self.config = config", "")),
+    "bigram-state-raises": mutant(
+        "bigram", "raised", ("Bigram.new_state", "TokenWindow(batch_size, 0)", "TokenWindow(0)")
+    ),
+    "bigram-state-remembers": mutant(
+        "bigram", "shape", ("Bigram.new_state", "TokenWindow(batch_size, 0)", "TokenWindow(batch_size, 1)")
+    ),
+    "bigram-state-not-returned": mutant(
+        "bigram", "none", ("Bigram.new_state", "return TokenWindow(batch_size, 0)", "TokenWindow(batch_size, 0)")
+    ),
     # mlp
+    "mlp-config-not-kept": mutant(
+        "mlp",
+        "no_config",
+        ("MLP.__init__", "self.config = config", "self.block_size = config.block_size"),
+        (
+            "MLP.forward",
+            "contexts.masked_fill(contexts < 0, self.config.vocab_size)",
+            "contexts % len(self.embedding.weight)",
+        ),
+        ("MLP.forward", "seen.unfold(1, self.config.block_size, 1)", "seen.unfold(1, self.block_size, 1)"),
+        ("MLP.new_state", "self.config.block_size - 1", "self.block_size - 1"),
+    ),
     "linear-uniform": mutant(
         "mlp",
         "start_shape",
@@ -268,6 +290,12 @@ MUTANTS = {
         "mlp", "value", ("cross_entropy", "logits.flatten(0, 1)", "(2 * logits - logits.detach()).flatten(0, 1)")
     ),
     # gpt2
+    "gpt2-config-not-kept": mutant(
+        "gpt2",
+        "no_config",
+        ("GPT.__init__", "self.config = config", "self.sizes = config"),
+        ("GPT.initialise", "self.config.n_layers", "self.sizes.n_layers"),
+    ),
     "layernorm-clamps": mutant(
         "gpt2", "value", ("LayerNorm.forward", "variance + self.eps", "variance.clamp(min=self.eps)")
     ),

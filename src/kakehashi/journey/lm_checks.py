@@ -149,6 +149,12 @@ class Loss(nn.Module):
         return part("forward", self.model(tokens, fresh(self.targets), pad=self.pad), "loss")
 
 
+def keeps_its_config(name: str, model: Any, config: Any) -> None:
+    """The top class keeps what it was made from: generation reads its sizes there. Raises Wrong "no_config"."""
+    if getattr(model, "config", None) != config:
+        raise Wrong("no_config", name=name)
+
+
 # The model in the house: both models of the same weights, on what the loaders feed
 
 

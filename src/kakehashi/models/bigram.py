@@ -60,6 +60,7 @@ class Bigram(nn.Module):
     """A table of logits, one row for each present token.
 
     Parameters: table (V, V): table[a, b] is the logit of b after a; starts at 0, every next token equally likely.
+    Keeps `.config`.
     """
 
     def __init__(self, config: Config):

@@ -188,6 +188,7 @@ class GPT(nn.Module):
 
     Parameters: wte (V, C) embeds tokens; wpe (block_size, C) positions; h, the L blocks; ln_f, the last norm.
     Initialised as GPT-2: weights normal with standard deviation 0.02, every c_proj with 0.02 / sqrt(2 L), biases 0.
+    Keeps `.config`.
     """
 
     def __init__(self, config: Config):

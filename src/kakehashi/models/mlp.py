@@ -100,7 +100,7 @@ class MLP(nn.Module):
 
     Parameters: embedding.weight (V + 1, C), normal with standard deviation 1; row V stands for "before the beginning".
     hidden (N C -> K), with gain 5/3 for the tanh after it, and no bias when `norm` follows. norm (K), a BatchNorm, or
-    None. output (K -> V), with gain 0.1.
+    None. output (K -> V), with gain 0.1. Keeps `.config`.
     """
 
     def __init__(self, config: Config):

@@ -4,7 +4,7 @@ import torch
 
 from kakehashi.journey import lm_checks
 from kakehashi.journey.checking import Wrong, check, gradients, part, same, shake, shape, twin
-from kakehashi.journey.lm_checks import Loss, suspect, targets_with_gaps
+from kakehashi.journey.lm_checks import Loss, in_pieces, keeps_its_config, suspect, targets_with_gaps
 from kakehashi.models.protocol import IGNORE
 
 V = 7
@@ -103,6 +103,12 @@ def table_starts_at_zero(mine, ref, rng):
     same("Bigram.table at the start", own.table, torch.zeros(V, V))
 
 
+@check("Bigram", 305)
+def model_keeps_its_config(mine, ref, rng):
+    config = mine.Config(V)
+    keeps_its_config("Bigram", mine.Bigram(config), config)
+
+
 @check("Bigram", 310)
 def table_is_looked_up(mine, ref, rng):
     own, theirs = model(mine, ref, rng)
@@ -119,6 +125,14 @@ def table_learns(mine, ref, rng):
     own, theirs = model(mine, ref, rng)
     tokens, targets = torch.randint(V, (3, 6), generator=rng)[:, :-1], targets_with_gaps(rng, 3, 5, V)
     gradients("loss", Loss(own, targets), Loss(theirs, targets), tokens)
+
+
+@check("Bigram", 330)
+def model_needs_no_state(mine, ref, rng):
+    own, theirs = model(mine, ref, rng)
+    shape("new_state: tokens", part("new_state", own.new_state(3), "tokens"), (3, 0))
+    tokens = torch.randint(V, (3, 6), generator=rng)[:, :-1]
+    same("logits of pieces", in_pieces(own, (3, 1, 1), tokens), theirs(tokens).logits)
 
 
 @check("", 900)
@@ -138,3 +152,10 @@ def counting_is_the_end_of_learning(mine, ref, rng):
     part("forward", own(tokens, targets), "loss").backward()
     if not own.table.grad.abs().max() <= 1e-6:  # each row's probabilities minus its shares: rounding alone is left
         raise Wrong("house_count", seen=own.table.grad.abs().max())
+
+
+@check("", 920)
+def writes_in_the_house(mine, ref, rng):
+    """Stays: generation is the other half of the house: a state, one token at a time."""
+    own, theirs = mine.Model(mine.Config(V)), shake(ref.Model(ref.Config(V)), rng)
+    lm_checks.continues_alike(own, theirs, torch.randint(V, (3, 5), generator=rng))

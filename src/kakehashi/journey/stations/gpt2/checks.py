@@ -14,6 +14,7 @@ from kakehashi.journey.lm_checks import (
     alike,
     changed,
     in_pieces,
+    keeps_its_config,
     normal,
     suspect,
     targets_with_gaps,
@@ -632,6 +633,12 @@ def by_hand(theirs, tokens, positions, pad=None, *, scale=1.0, blocks=(0, 1), no
 def some_tokens(rng, B=3, T=6):
     """(B, T), a slice."""
     return torch.randint(V, (B, T + 1), generator=rng)[:, :-1]
+
+
+@check("GPT", 895)
+def model_keeps_its_config(mine, ref, rng):
+    config = mine.Config(**SIZES)
+    keeps_its_config("GPT", mine.GPT(config), config)
 
 
 @check("GPT", 900)

@@ -4,7 +4,17 @@ import torch
 
 from kakehashi.journey import lm_checks
 from kakehashi.journey.checking import Wrong, check, fresh, gradients, part, same, shake, shape, twin
-from kakehashi.journey.lm_checks import HALF, LEFT_PAD, Loss, changed, in_pieces, normal, suspect, targets_with_gaps
+from kakehashi.journey.lm_checks import (
+    HALF,
+    LEFT_PAD,
+    Loss,
+    changed,
+    in_pieces,
+    keeps_its_config,
+    normal,
+    suspect,
+    targets_with_gaps,
+)
 
 V, N, C, K = 11, 4, 5, 8
 SIZES = {"vocab_size": V, "block_size": N, "n_embd": C, "n_hidden": K}
@@ -276,6 +286,12 @@ def some_tokens(rng):
 def model_has_its_parameters(mine, ref, rng):
     model(mine, ref, rng)
     model(mine, ref, rng, batch_norm=False)
+
+
+@check("MLP", 405)
+def model_keeps_its_config(mine, ref, rng):
+    config = mine.Config(**SIZES)
+    keeps_its_config("MLP", mine.MLP(config), config)
 
 
 @check("MLP", 410)
