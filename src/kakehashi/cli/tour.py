@@ -135,7 +135,7 @@ def mend(climb: "Climb") -> bool:
             if not attempt(repair):
                 console.say(t("tour.answer", line=repair.line, code=repair.answer.strip()))
                 break
-            grade = repair.check(grader, first_in_words(repair))
+            grade = repair.check(grader, journey.Teller(repair.station, repair.path).tell)
     if grade.passed:
         console.say(t("tour.mended", counted=repair.healthy(bigram.run).loss, learnt=bigram.val_loss), "bold green")
     console.say(faults.texts(repair.fault, texts.language())["explanation"] + "\n")
@@ -172,25 +172,10 @@ def list_code(repair: "Repair") -> None:
     console.out().print(grid)
 
 
-def first_in_words(repair: "Repair") -> Callable[["Result"], None]:
-    """What tells the verdicts of one try: the first that is wrong with its words, for the others often repeat it."""
-    said = False
-
-    def tell(result: "Result") -> None:
-        nonlocal said
-        if result.ok or said:
-            mark(result)
-        else:
-            said = True
-            journey.tell(repair.station, result)
-
-    return tell
-
-
 def mark(result: "Result") -> None:
     """A verdict without its words: they would give the fault away before the person has looked."""
     key, style = ("cli.grade.ok", "green") if result.ok else ("cli.grade.wrong", "red")
-    console.say(t(key, symbol=result.symbol, check=journey.words(result.check)), style)
+    console.say(t(key, name=f"{result.symbol}: {journey.words(result.check)}"), style)
 
 
 def ask(question: str, write: str = "", at_end: str = "") -> str:
