@@ -97,7 +97,7 @@ def machine() -> str:
     """The machine in words: processor, cores, system, Python, torch and its threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return f"{_processor()}, {cores} cores, {system}, torch {torch.__version__} on {torch.get_num_threads()} threads"
+    return f"{_processor()}, {cores} cores, {system}, torch {torch.__version__}, threads: {torch.get_num_threads()}"
 
 
 def commit() -> str:

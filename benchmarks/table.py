@@ -48,8 +48,8 @@ def _cells(row: Row) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits that count, or all of a large whole number."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Four digits that count, or all of a large whole number."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _verdict(row: Row) -> str:

@@ -308,6 +308,32 @@ def test_mlps_linear_keeps_the_scale_of_what_it_reads():
     close(with_gradients(linear, x), with_gradients(theirs, x))
 
 
+def test_mlp_starts_with_its_scales_kept_and_no_opinion():
+    """What tanh reads has standard deviation 5/3; logits are a tenth of what it gives, so the loss is near ln V."""
+    torch.manual_seed(0)
+    model = mlp.MLP(mlp.Config(vocab_size=40, block_size=8, n_embd=25, n_hidden=400, batch_norm=False))
+    x = tokens(50, 20, vocab_size=40)
+    read, given = [], []
+    model.hidden.register_forward_hook(lambda module, args, output: read.append(output[:, 8:]))
+    model.output.register_forward_hook(lambda module, args, output: given.append((args[0], output)))
+    loss = model(x, tokens(50, 20, seed=1, vocab_size=40)).loss
+    assert read[0].std().item() == pytest.approx(5 / 3, rel=0.1)
+    (h, logits), *_ = given
+    assert logits.std().item() == pytest.approx(0.1 * h.square().mean().sqrt().item(), rel=0.1)
+    assert loss.item() == pytest.approx(math.log(40), abs=0.02)
+
+
+def test_mlps_norm_does_not_learn_from_positions_without_a_target():
+    """Padding on the right is cut away: loss, gradients and running statistics are those of the real part."""
+    one, other = lm("mlp"), lm("mlp")
+    x, y = tokens(3, 9), tokens(3, 9, seed=1)
+    y[:, 5:] = IGNORE
+    padded, alone = one(x, y).loss, other(x[:, :5], y[:, :5]).loss
+    close(padded, alone, 1e-6)
+    close(gradients(one, padded), gradients(other, alone), 1e-5)
+    close(one.state_dict(), other.state_dict(), 1e-6)
+
+
 def test_mlp_is_its_equation():
     """tanh(norm(W e)) V + b over the last three tokens, with -1 before the beginning."""
     model = lm("mlp", block_size=3).eval()
@@ -340,6 +366,7 @@ def test_bigram_by_counting_and_by_gradient_give_the_same_answer():
     close(by_counting(x, y).loss, model(x, y).loss, 1e-3)
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_counting_is_the_share_of_each_pair(data):
     V = data.draw(st.integers(1, 4))
