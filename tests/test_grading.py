@@ -93,7 +93,8 @@ def test_a_file_with_one_symbol_alone_borrows_the_others(grade, reference):
 
 def test_symbols_can_be_asked_for_alone(grade):
     result = grade(symbols=["Gain.forward"])
-    assert result.passed and [each.check for each in result.results] == ["gain_multiplies"]
+    assert result.right and [each.check for each in result.results] == ["gain_multiplies"]
+    assert not result.passed  # a part of the station is not the station
     with pytest.raises(stations.UnknownStation, match="squash, Gain, Net"):
         grade(symbols=["Gian"])
 

@@ -142,14 +142,14 @@ def test_the_planted_fault_is_in_one_line_of_the_listing_and_shows_in_numbers(le
 
 def test_only_the_right_line_turns_the_checks_green(grader, tmp_path):
     repair = tour.Repair(tmp_path)
-    assert not repair.check(grader).passed
+    assert not repair.check(grader).right
     repair.change(repair.line, "return torch.log(smoothed / smoothed.sum())")
-    assert not repair.check(grader).passed
+    assert not repair.check(grader).right
     repair.change(repair.line, "return torch.log(smoothed /")
     assert "syntax" in [each.key for each in repair.check(grader).failures]
     repair.change(repair.line, repair.answer)
     told = []
-    assert repair.check(grader, told.append).passed
+    assert repair.check(grader, told.append).right
     assert told and all(result.ok and result.symbol == repair.fault.symbol for result in told)
 
 
@@ -160,7 +160,7 @@ def test_an_edit_in_an_editor_is_noticed(grader, tmp_path):
     lines[repair.line - 1] = repair.answer
     repair.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert repair.touched
-    assert repair.check(grader).passed
+    assert repair.check(grader).right
     assert not repair.touched
 
 

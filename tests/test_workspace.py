@@ -219,12 +219,12 @@ def test_a_grading_is_an_event_and_a_passed_file_stands_in_until_it_changes(toy,
     with Grader() as grader:
         assert not made.grade(grader, toy).passed and made.stand_in(toy) is None
         made.file(toy).write_bytes(toy.reference.read_bytes())
-        assert made.grade(grader, toy, symbols=["Gain"]).passed
+        assert made.grade(grader, toy, symbols=["Gain"]).right
         assert made.stand_in(toy) is None  # a part of the station is not the station
         assert made.grade(grader, toy).passed and made.stand_in(toy) == made.file(toy)
     blank, part, whole = made.events()
     assert (blank["passed"], blank["score"], blank["data"]["blank"][0]) == (False, 0.0, "squash")
-    assert (part["passed"], part["score"], part["data"]["symbols"]) == (True, 0.2, ["Gain"])
+    assert (part["passed"], part["score"], part["data"]["symbols"]) == (False, 0.2, ["Gain"])
     assert (whole["passed"], whole["score"], whole["data"]["failed"]) == (True, 1.0, [])
     made.file(toy).write_text("x = 1\n", encoding="utf-8")
     assert made.stand_in(toy) is None

@@ -131,15 +131,15 @@ def mend(climb: "Climb") -> bool:
     console.say(t("tour.symptom_sums", low=low, least=least, high=high, most=most), "yellow")
     with Grader() as grader:
         grade = repair.check(grader, mark)
-        while not grade.passed:
+        while not grade.right:
             if not attempt(repair):
                 console.say(t("tour.answer", line=repair.line, code=repair.answer.strip()))
                 break
             grade = repair.check(grader, journey.Teller(repair.station, repair.path).tell)
-    if grade.passed:
+    if grade.right:
         console.say(t("tour.mended", counted=repair.healthy(bigram.run).loss, learnt=bigram.val_loss), "bold green")
     console.say(faults.texts(repair.fault, texts.language())["explanation"] + "\n")
-    return grade.passed
+    return grade.right
 
 
 def attempt(repair: "Repair") -> bool:

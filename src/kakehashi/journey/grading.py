@@ -51,7 +51,8 @@ class Grade:
     """What a grading found.
 
     results: verdicts in the order they fell. blank: symbols still to build. borrowed: what the reference lends the
-    file, of the station or not. why: what ended the grading early (a syntax error, a crash, ...), the last of the
+    file, of the station or not. whole: the station was asked for and not some of its symbols. right: nothing that was
+    asked for is blank or wrong. why: what ended the grading early (a syntax error, a crash, ...), the last of the
     results, too, if a check was running. log: what the learner's code printed.
     """
 
@@ -59,9 +60,15 @@ class Grade:
     results: list[Result]
     blank: list[str]
     borrowed: list[str]
-    passed: bool
+    whole: bool
+    right: bool
     why: Result | None
     log: str
+
+    @property
+    def passed(self) -> bool:
+        """The station is passed: all of it was asked for, and all of it is right."""
+        return self.whole and self.right
 
     @property
     def failures(self) -> list[Result]:
@@ -107,7 +114,7 @@ class Grader:
         refused, text = refusal(path)
         if refused:
             tell(refused)
-            return Grade(station.id, [], [], [], False, refused, "")
+            return Grade(station.id, [], [], [], symbols is None, False, refused, "")
         blank = source.empty(text, reference, wanted)
         unfinished = {station.owner(each) for each in blank}
         written = [symbol for symbol in wanted if symbol not in unfinished]
@@ -124,8 +131,8 @@ class Grader:
             request |= {"text": text, "symbols": written, "house": house}
             request |= {"wall": station.wall, "memory": station.memory}
             results, why, log = self._ask(station, request, tell)
-        passed = not blank and not why and expected == {result.check for result in results if result.ok}
-        return Grade(station.id, results, blank, borrowed, passed, why, log)
+        right = not blank and not why and expected == {result.check for result in results if result.ok}
+        return Grade(station.id, results, blank, borrowed, symbols is None, right, why, log)
 
     def _ask(
         self, station: Station, request: dict, tell: Callable[[Result], None]
