@@ -1,5 +1,6 @@
 """What commands share: the flags that every command takes, printing that survives any terminal, errors in one line."""
 
+import errno
 import io
 import json
 import os
@@ -23,6 +24,9 @@ as_json = False  # progress goes to stderr, and the last line of stdout is one J
 
 def run(arguments: list[str]) -> NoReturn:
     """Run one command and leave with its exit code."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what `plain` has no other word for must not end the program
             stream.reconfigure(errors="replace")
@@ -32,7 +36,10 @@ def run(arguments: list[str]) -> NoReturn:
         texts.use(lang)
         from kakehashi.cli.app import app  # now: the help texts are in the language chosen
 
-        app(rest, prog_name="kakehashi")
+        try:
+            app(rest, prog_name="kakehashi")
+        finally:
+            sys.stdout.flush()
     sys.exit(0)
 
 
@@ -50,6 +57,12 @@ def mistakes_in_a_line() -> Iterator[None]:
     except BrokenPipeError:  # the reader of our output (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as full:
+        if full.errno != errno.ENOSPC:
+            raise
+        error(t("cli.full"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
 
 
 class Commands(TyperGroup):
@@ -82,10 +95,15 @@ def plain(text: str) -> str:
     return texts.plain(text, (sys.stderr if as_json else sys.stdout).encoding)
 
 
+class Screen(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would leave with 1
+
+
 def out() -> Console:
     """Where words for people go: stdout, or stderr under --json."""
     stream = sys.stderr if as_json else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), markup=False)
+    return Screen(file=stream, highlight=False, soft_wrap=not stream.isatty(), markup=False)
 
 
 def say(text: str = "", style: str | None = None) -> None:
@@ -95,7 +113,11 @@ def say(text: str = "", style: str | None = None) -> None:
 
 def error(text: str) -> None:
     """Print one line on stderr."""
-    print(texts.plain(t("cli.error", message=text), sys.stderr.encoding), file=sys.stderr)
+    try:
+        line = t("cli.error", message=text)
+    except texts.TextError:  # the language itself is what is wrong
+        line = f"error: {text}"
+    print(texts.plain(line, sys.stderr.encoding), file=sys.stderr)
 
 
 def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = ()) -> None:

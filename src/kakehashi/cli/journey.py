@@ -57,6 +57,8 @@ def grade(
                 teller = Teller(chosen[0], path)
         return
     verdicts = []
+    if file and not file.is_file():
+        raise grading.GradingError(f"{file} is not there: name the file to grade")
     with grading.Grader() as grader:
         for each in chosen:
             path = file or workspace.file(each)
@@ -136,7 +138,7 @@ def shown(path: Path) -> Path:
 def hint(
     station: StationId,
     symbol: Annotated[str, typer.Argument(metavar="[SYMBOL]", help=t("cli.hint.symbol"))] = "",
-    level: Annotated[int | None, typer.Option(help=t("cli.hint.level"))] = None,
+    level: Annotated[int | None, typer.Option(min=1, max=3, help=t("cli.hint.level"))] = None,
     answer: Annotated[bool, typer.Option("--answer", help=t("cli.hint.answer"))] = False,
 ) -> None:
     from kakehashi.journey import hints, stations

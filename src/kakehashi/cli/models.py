@@ -80,7 +80,8 @@ def train(
         training.train(made.config, made, [watched])
     finally:
         watched.close()
-    completions = Engine(made.load_model(), made.tokenizer, device).generate([""] * 8, max_tokens=60, seed=seed)
+    engine_of_run = Engine(made.load_model(), made.tokenizer, made.config.train["device"])
+    completions = engine_of_run.generate([""] * 8, max_tokens=60, seed=made.config.seed)
     made.write_samples(samples_page(made.name, [each.text for each in completions]))
     summary = made.summary()
     console.say(t("cli.train.done", val=summary["val_loss"], time=duration(summary["seconds"]), run=made.path))
