@@ -5,13 +5,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
@@ -131,17 +130,6 @@ def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = 
     out().print(drawn)
 
 
-@contextmanager
-def status() -> Iterator[Callable[[str], None]]:
-    """A line at a terminal that can be changed, and goes away at the end. Elsewhere nothing is printed."""
-    console = out()
-    if not console.is_terminal:
-        yield lambda text: None
-        return
-    with Live(console=console, transient=True, refresh_per_second=8) as live:
-        yield lambda text: live.update(Text(plain(text), style="dim"))
-
-
 def result(value: dict[str, Any]) -> None:
     """Under --json: the last line of stdout. Otherwise nothing: the words were said."""
     if as_json:
@@ -151,13 +139,6 @@ def result(value: dict[str, Any]) -> None:
 def interactive() -> bool:
     """Is a person there to answer?"""
     return sys.stdin.isatty() and sys.stdout.isatty() and not as_json
-
-
-def ask(question: str, default: str = "") -> str:
-    """One line from the person; the default for an empty one, or where nobody is there."""
-    if not interactive():
-        return default
-    return input(plain(question) + " ").strip() or default
 
 
 def leave(code: int) -> None:
