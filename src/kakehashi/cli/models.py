@@ -131,9 +131,9 @@ def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path
     if not found:
         console.say(t("cli.runs.none", root=root))
     else:
-        columns = ["run", "model", "data", "step", "val_loss", "seconds"]
-        rows = [[shown(each[column]) for column in columns] for each in found]
-        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=(3, 4, 5))
+        columns = ["run", "step", "val_loss", "seconds"]  # the name says model and data
+        rows = [[each["run"], each["step"], shown(each["val_loss"]), round(each["seconds"])] for each in found]
+        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=(1, 2, 3))
     console.result({"runs": found})
 
 
