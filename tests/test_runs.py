@@ -32,6 +32,10 @@ def checkpoint(step: int, provisional: bool = False) -> Checkpoint:
     return Checkpoint({"step": step}, {"w": np.full(3, step)}, {"m": np.full(2, -step)}, provisional)
 
 
+def row(step: int, **more) -> dict:
+    return {"step": step, "time": step / 2, "split": "train", "loss": 1 / (step + 1)} | more
+
+
 @pytest.fixture
 def run(tmp_path) -> Run:
     return Run.create(tmp_path, "bigram-bridge", CONFIG, TOKENIZER)
@@ -135,12 +139,12 @@ with Run.open(sys.argv[1]).lock():
     )
     assert holder.stdout.readline() == "has it\n"
     with pytest.raises(RunBusy) as caught:
-        run.append({"step": 1})
+        run.append(row(1))
     assert str(holder.pid) in str(caught.value) and "\n" not in str(caught.value)
     holder.kill()
     holder.communicate()
-    run.append({"step": 1})  # the lock of a killed process is free
-    assert run.metrics() == [{"step": 1}]
+    run.append(row(1))  # the lock of a killed process is free
+    assert run.metrics() == [row(1)]
 
 
 def test_the_lock_can_be_nested_and_sweeps_what_a_kill_left_behind(run):
@@ -156,9 +160,9 @@ def test_the_lock_can_be_nested_and_sweeps_what_a_kill_left_behind(run):
 
 
 def test_a_torn_last_line_of_the_metrics_does_not_count(run):
-    rows = [{"step": i, "loss": i / 3, "note": "橋"} for i in range(3)]
-    for row in rows:
-        run.append(row)
+    rows = [row(i, note="橋") for i in range(3)]
+    for each in rows:
+        run.append(each)
     whole = (run.path / "metrics.jsonl").read_bytes()
     for length in range(len(whole)):
         (run.path / "metrics.jsonl").write_bytes(whole[:length])
@@ -173,13 +177,13 @@ def test_a_damaged_line_of_the_metrics_is_an_error(run):
 
 def test_rows_are_strict_json_and_as_long_whatever_the_time(run):
     for seconds in (0.0, 12.3456, 99999.9):
-        run.append({"time": seconds, "loss": float("nan"), "health": {"norms": [1.0, float("inf")]}})
+        run.append(row(1, time=seconds, loss=float("nan")) | {"health": {"norms": [1.0, float("inf")]}})
     lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(set(map(len, lines))) == 1
     for line in lines:
-        row = json.loads(line, parse_constant=pytest.fail)
-        assert row["loss"] is None and row["health"] == {"norms": [1.0, None]}
-    assert [row["time"] for row in run.metrics()] == [0.0, 12.346, 99999.9]
+        read = json.loads(line, parse_constant=pytest.fail)
+        assert read["loss"] is None and read["health"] == {"norms": [1.0, None]}
+    assert [each["time"] for each in run.metrics()] == [0.0, 12.346, 99999.9]
 
 
 def test_the_summary_is_what_the_metrics_say(run):
@@ -195,17 +199,17 @@ def test_the_summary_is_what_the_metrics_say(run):
 
 def test_a_checkpoint_reads_back_with_the_metrics_of_its_moment(run):
     assert run.load_checkpoint() is None
-    run.append({"step": 1})
+    run.append(row(1))
     run.save_checkpoint(checkpoint(1))
-    run.append({"step": 2})
+    run.append(row(2))
     loaded = run.rewind()
     assert (loaded.state, loaded.provisional) == ({"step": 1}, False)
     assert np.array_equal(loaded.weights["w"], [1, 1, 1]) and np.array_equal(loaded.optimizer["m"], [-1, -1])
-    assert run.metrics() == [{"step": 1}]
+    assert run.metrics() == [row(1)]
 
 
 def test_a_run_without_a_checkpoint_is_rewound_to_nothing(run):
-    run.append({"step": 1})
+    run.append(row(1))
     assert run.rewind() is None
     assert run.metrics() == []
 
@@ -232,6 +236,39 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used_and_kept(
     assert run.load_checkpoint().state == {"step": 3}
     (run.path / "checkpoint" / "1" / "state.json").unlink()
     assert run.load_checkpoint().state == {"step": 1}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x", b"7", b"\xff"])
+def test_where_current_names_nothing_the_higher_step_is_taken(run, content):
+    for step in (1, 2, 3):
+        run.save_checkpoint(checkpoint(step))
+    current = run.path / "checkpoint" / "current"
+    current.unlink() if content is None else current.write_bytes(content)
+    assert run.rewind().state == {"step": 3}
+    run.save_checkpoint(checkpoint(4))
+    assert run.load_checkpoint().state == {"step": 4}
+
+
+@pytest.mark.parametrize("state", ["", "{}", "[]", '{"step": 1}'])
+def test_where_no_checkpoint_is_whole_the_metrics_stay_and_it_is_said(run, state):
+    run.append(row(1))
+    run.save_checkpoint(checkpoint(1))
+    run.append(row(2))
+    (run.path / "checkpoint" / "0" / "state.json").write_text(state, encoding="utf-8")
+    with pytest.raises(RunError, match=r"no checkpoint in .* is whole"):
+        run.rewind()
+    assert run.metrics() == [row(1), row(2)]
+
+
+@pytest.mark.parametrize("left", [None, 0, 10])
+def test_metrics_shorter_than_the_checkpoint_knew_are_named_and_left(run, left):
+    run.append(row(1))
+    run.save_checkpoint(checkpoint(1))
+    path = run.path / "metrics.jsonl"
+    path.unlink() if left is None else path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(RunError, match=r"metrics\.jsonl has \d+ bytes"):
+        run.rewind()
+    assert (path.stat().st_size if path.exists() else None) == left
 
 
 def test_a_provisional_checkpoint_gives_its_place_to_the_next(run, tmp_path):

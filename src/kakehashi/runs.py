@@ -249,12 +249,26 @@ class Run:
             self._point_to(slot)
 
     def rewind(self) -> Checkpoint | None:
-        """The newest whole checkpoint, with metrics.jsonl cut back to its moment. None, and no rows: begin anew."""
+        """The newest whole checkpoint, with metrics.jsonl cut back to its moment. None, and no rows: begin anew.
+
+        Raises RunError, and cuts nothing, where there were checkpoints and none is whole, or rows are missing.
+        """
         with self.lock():
             current = self._current()
-            if self._metrics.exists():
+            folder = self.path / "checkpoint"
+            # a first checkpoint that a kill cut short has neither: state.json is its last file, `current` comes after
+            if current is None and any((folder / name).exists() for name in ("current", "0/state.json", "1/state.json")):
+                raise RunError(f"no checkpoint in {folder} is whole: bring one back from a copy, or start a new run")
+            kept = 0 if current is None else self._read_state(current)["metrics_bytes"]
+            size = self._metrics.stat().st_size if self._metrics.exists() else 0
+            if size < kept:
+                raise RunError(
+                    f"{self._metrics} has {size} bytes, and had {kept} at the newest checkpoint: "
+                    f"bring it back from a copy, or start a new run"
+                )
+            if size > kept:
                 with _writing(self._metrics):
-                    os.truncate(self._metrics, 0 if current is None else self._read_state(current)["metrics_bytes"])
+                    os.truncate(self._metrics, kept)
             return self.load_checkpoint()
 
     # --- Reading ---
@@ -328,7 +342,9 @@ class Run:
 
     def _is_whole(self, slot: int) -> bool:
         try:
-            self._read_state(slot)
+            state = self._read_state(slot)
+            if not (isinstance(state, dict) and {"step", "metrics_bytes", "provisional"} <= state.keys()):
+                return False
             for path in self._arrays(slot):
                 with safetensors.safe_open(path, "numpy"):  # reads the header, and compares the size with it
                     pass
@@ -337,12 +353,13 @@ class Run:
         return True
 
     def _current(self) -> int | None:
-        """The generation that `current` names; where that one is damaged, the other, if it is whole."""
+        """The generation that `current` names, if it is whole; else, of those that are, the one with the higher step."""
+        whole = [slot for slot in (0, 1) if self._is_whole(slot)]
         try:
             named = int((self.path / "checkpoint" / "current").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return next((slot for slot in (named, 1 - named) if self._is_whole(slot)), None)
+        except (OSError, ValueError):
+            named = None
+        return named if named in whole else max(whole, key=lambda slot: self._read_state(slot)["step"], default=None)
 
     def _point_to(self, slot: int) -> None:
         atomic_write(self.path / "checkpoint" / "current", str(slot))
