@@ -306,6 +306,8 @@ def test_an_unknown_character_is_the_tokenizers_mistake():
         ("top_p", math.nan),
         ("max_tokens", 0),
         ("stop", ("a", "")),
+        ("seed", -1),
+        ("seed", 2**63),
     ],
 )
 def test_a_dial_of_no_use_is_named_with_its_value(dial, value):
@@ -315,6 +317,22 @@ def test_a_dial_of_no_use_is_named_with_its_value(dial, value):
             call()
         message = str(caught.value)
         assert dial in message and str(value) in message and "\n" not in message
+
+
+def test_the_largest_seed_serves_a_batch():
+    assert len(Engine(build("bigram"), TOKENIZER).generate(["a"] * 3, max_tokens=1, seed=2**63 - 1)) == 3
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "bogus", "meta"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(Mistake, match=device) as caught:
+        Engine(build("bigram"), TOKENIZER, device)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_its_config_is_named():
+    with pytest.raises(InferenceError, match=r"Linear has no \.config"):
+        Engine(nn.Linear(2, 2), TOKENIZER)
 
 
 def test_model_and_tokenizer_must_fit():

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from kakehashi import Mistake, models, runs, source
+from kakehashi.paths import CannotWrite
 from kakehashi.runs import Checkpoint, DataSpec, ModelSpec, Run, RunBusy, RunConfig, RunError
 from kakehashi.tokenizers import CharTokenizer
 
@@ -73,6 +74,22 @@ def test_a_name_without_a_number_is_taken_once(tmp_path):
     assert Run.create(tmp_path, "mine", CONFIG, TOKENIZER, number=False).path == tmp_path / "mine"
     with pytest.raises(RunError, match="mine exists: "):
         Run.create(tmp_path, "mine", CONFIG, TOKENIZER, number=False)
+
+
+@pytest.mark.parametrize("failing", ["source.py", "tokenizer.json", "config.json"])
+def test_a_start_that_failed_leaves_its_name_free(tmp_path, monkeypatch, failing):
+    write = runs.atomic_write
+
+    def full_disk(path, data):
+        if path.name == failing:
+            raise CannotWrite(f"cannot write {path}")
+        write(path, data)
+
+    with monkeypatch.context() as patch, pytest.raises(CannotWrite):
+        patch.setattr(runs, "atomic_write", full_disk)
+        Run.create(tmp_path, "mine", CONFIG, TOKENIZER, "x = 1", number=False)
+    assert list(tmp_path.iterdir()) == []
+    Run.create(tmp_path, "mine", CONFIG, TOKENIZER, "x = 1", number=False)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
@@ -173,6 +190,18 @@ def test_a_damaged_line_of_the_metrics_is_an_error(run):
     (run.path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n', encoding="utf-8")
     with pytest.raises(RunError, match="metrics.jsonl is damaged"):
         run.metrics()
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", "5", '{"step": 1, "time": 0.5, "split": "val", "loss": "low"}'])
+def test_a_line_that_is_no_row_is_named_and_its_run_not_listed(run, tmp_path, line):
+    whole = Run.create(tmp_path, "whole", CONFIG, TOKENIZER)
+    run.append(row(1))
+    with open(run.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    for read in (run.metrics, run.summary):
+        with pytest.raises(RunError, match="metrics.jsonl is damaged: line 2 "):
+            read()
+    assert [each.path for each in runs.list_runs(tmp_path)] == [whole.path]
 
 
 def test_rows_are_strict_json_and_as_long_whatever_the_time(run):
@@ -452,7 +481,8 @@ def test_a_file_that_gives_no_model_says_why(own, name, said):
 
 
 @pytest.mark.parametrize(
-    "content", ["def broken(:\n", "import nothing_of_this_name\n", "Model = 5 +\n", "Model = dict\n"]
+    "content",
+    ["def broken(:\n", "import sys\nsys.exit(3)\n", "import nothing_of_this_name\n", "Model = 5 +\n", "Model = dict\n"],
 )
 def test_a_file_that_cannot_be_used_says_why_in_one_line(tmp_path, content):
     path = tmp_path / "mine.py"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kakehashi import Mistake, runs, source, training
 from kakehashi.data import Batch
+from kakehashi.runs import RunError
 from kakehashi.training import Callback, TorchEngine, TrainingError, TrainSettings, evaluate
 from kakehashi.training.optim import AdamW
 from kakehashi.training.schedule import warmup_cosine
@@ -433,6 +434,9 @@ def test_spoilt_weights_are_not_saved(text, tmp_path):
         {"log_every": 0},
         {"dtype": "float8"},
         {"device": "tpu"},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"batch_size": 10**6},
         {"nonsense": 1},
     ],
 )
@@ -445,9 +449,30 @@ def test_a_wrong_setting_is_named_with_its_value(text, wrong):
     assert str(value) in message or name == "nonsense"
 
 
-def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(TrainingError, match="'cuda:63' is not available"):
-        TorchEngine("cuda:63")
+def test_a_device_that_is_not_there_is_named_before_a_run_is_made(text):
+    for refuse in (lambda: TorchEngine("cuda:63"), lambda: plan_for(text, device="cuda:63")):
+        with pytest.raises(RunError, match="'cuda:63' is not available"):
+            refuse()
+
+
+def test_the_largest_seed_trains(text, tmp_path):
+    assert trained(plan_for(text, seed=2**63 - 1, steps=2), tmp_path).summary()["step"] == 2
+
+
+def test_a_batch_size_that_is_not_said_is_at_most_what_there_is(tmp_path):
+    path = tmp_path / "few.txt"
+    path.write_text("\n".join(WORDS), encoding="utf-8")
+    plan = training.plan("mlp", path, unit="document")
+    assert plan.config.train["batch_size"] == plan.sources[0].n_items < len(WORDS)
+
+
+def test_a_learners_model_without_its_config_is_refused_before_it_is_trained(text, tmp_path):
+    path = tmp_path / "mine.py"
+    reference = source.read(runs.resolve("bigram").family.path)
+    assert reference.count("        self.config = config\n") == 1
+    path.write_text(reference.replace("        self.config = config\n", ""), encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"mine\.py: \w+ has no \.config"):
+        plan_for(text, model=path)
 
 
 def test_float16_is_for_cuda():

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import shutil
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,7 +42,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class RunError(Mistake):
-    """A run, or a model's name, that cannot be used as it is: one line that says why."""
+    """A run, a model's name or a device that cannot be used as it is: one line that says why."""
 
 
 class RunBusy(RunError):
@@ -129,12 +130,16 @@ class Run:
         Raises RunError where the directory cannot be made.
         """
         path = _claim(Path(root), name_stem, number)
-        if source is not None:
-            atomic_write(path / "source.py", source)
-        if weights is not None:
-            atomic_write(path / "model.safetensors", safetensors.numpy.save(weights))
-        atomic_write(path / "tokenizer.json", _json(tokenizer.to_dict()))
-        atomic_write(path / "config.json", _json(config.to_dict()))  # last: with it the directory is a run
+        try:
+            if source is not None:
+                atomic_write(path / "source.py", source)
+            if weights is not None:
+                atomic_write(path / "model.safetensors", safetensors.numpy.save(weights))
+            atomic_write(path / "tokenizer.json", _json(tokenizer.to_dict()))
+            atomic_write(path / "config.json", _json(config.to_dict()))  # last: with it the directory is a run
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # else the name would be taken by what is no run
+            raise
         return cls(path, config)
 
     @classmethod
@@ -257,7 +262,7 @@ class Run:
             current = self._current()
             folder = self.path / "checkpoint"
             # a first checkpoint that a kill cut short has neither: state.json is its last file, `current` comes after
-            if current is None and any((folder / name).exists() for name in ("current", "0/state.json", "1/state.json")):
+            if current is None and [*folder.glob("current"), *folder.glob("*/state.json")]:
                 raise RunError(f"no checkpoint in {folder} is whole: bring one back from a copy, or start a new run")
             kept = 0 if current is None else self._read_state(current)["metrics_bytes"]
             size = self._metrics.stat().st_size if self._metrics.exists() else 0
@@ -274,25 +279,30 @@ class Run:
     # --- Reading ---
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a torn last line does not count. Raises RunError where another is no JSON."""
+        """The rows of metrics.jsonl; a torn last line does not count. Raises RunError where another is no row."""
         if not self._metrics.exists():
             return []
         lines = self._metrics.read_bytes().split(b"\n")[:-1]  # after the last line's end: nothing, or a torn line
         try:
-            return [json.loads(line) for line in lines]
+            rows = [json.loads(line) for line in lines]
         except ValueError as error:
             raise RunError(f"{self._metrics} is damaged: {error}") from error
+        for number, row in enumerate(rows, 1):
+            if not _is_row(row):
+                raise RunError(f"{self._metrics} is damaged: line {number} is no row of metrics, got {str(row)[:80]!r}")
+        return rows
 
     def summary(self) -> dict[str, Any]:
         """A run in one row: what learnt what, how far it is, its lowest validation loss (None before the first)."""
         rows = self.metrics()
+        losses = [row["loss"] for row in rows if row["split"] == "val" and row["loss"] is not None]
         return {
             "model": self.config.model.name,
             "data": self.config.data.name,
             "private": self.private,
             "step": rows[-1]["step"] if rows else 0,
             "steps": self.config.train.get("steps"),
-            "val_loss": min((row["loss"] for row in rows if row["split"] == "val"), default=None),
+            "val_loss": min(losses, default=None),
             "seconds": rows[-1]["time"] if rows else 0.0,
         }
 
@@ -353,7 +363,7 @@ class Run:
         return True
 
     def _current(self) -> int | None:
-        """The generation that `current` names, if it is whole; else, of those that are, the one with the higher step."""
+        """The generation that `current` names, if it is whole; else, the one of the higher step that is."""
         whole = [slot for slot in (0, 1) if self._is_whole(slot)]
         try:
             named = int((self.path / "checkpoint" / "current").read_text(encoding="utf-8"))
@@ -365,7 +375,19 @@ class Run:
         atomic_write(self.path / "checkpoint" / "current", str(slot))
 
 
-# --- Weights ---
+# --- The device and the weights of torch models ---
+
+
+def device(name: str) -> torch.device:
+    """The torch device of that name. Raises RunError where PyTorch does not know it, or has none here."""
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise RunError(f"device must be cpu, cuda, cuda:N or mps, got {name!r}") from None
+    n_found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (found.index or 0) >= n_found.get(found.type, 0):
+        raise RunError(f"device {name!r} is not available to PyTorch {torch.__version__} here: choose cpu")
+    return found
 
 
 def weights_of(model) -> Arrays:
@@ -400,11 +422,13 @@ def _distinct(model) -> dict[str, Any]:
 
 
 def list_runs(root: str | Path) -> list[Run]:
-    """The runs in a directory, by name. What `Run.open` would refuse is left out."""
+    """The runs in a directory, by name. What `Run.open` or `summary` would refuse is left out."""
     runs = []
     for path in sorted(Path(root).glob("*/config.json")):
         with suppress(RunError):
-            runs.append(Run.open(path.parent))
+            run = Run.open(path.parent)
+            run.summary()
+            runs.append(run)
     return runs
 
 
@@ -511,7 +535,7 @@ def learners_code(path: Path, everything: bool = True) -> Iterator[None]:
         yield
     except Mistake:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
         if not (lines or everything):
@@ -542,6 +566,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a line of metrics.jsonl has what every row has."""
+    kinds = {"step": int, "time": int | float, "split": str, "loss": int | float | None}
+    return isinstance(value, dict) and all(
+        name in value and isinstance(value[name], kind) for name, kind in kinds.items()
+    )
 
 
 def _synced_size(path: Path) -> int:

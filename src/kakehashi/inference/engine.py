@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kakehashi import runs
 from kakehashi.inference.cache import PreallocatedCache
 from kakehashi.inference.sampling import InferenceError, Sampling
 from kakehashi.models.protocol import KVCache
@@ -37,11 +38,14 @@ class Engine:
     """A language model and its tokenizer, ready to generate. The model is moved to `device`.
 
     model: what models/protocol.py describes, ours or the learner's. A model without `new_state` reads everything
-    again for each token; `note` says so, else it is "".
+    again for each token; `note` says so, else it is "". Raises a Mistake where the device is not there, or the model
+    has no `.config` or belongs to another tokenizer.
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: str = "cpu"):
-        self.model = model.to(device)
+        if not hasattr(model, "config"):
+            raise InferenceError(f"{type(model).__name__} has no .config: set self.config in its __init__")
+        self.model = model.to(runs.device(device))
         self.tokenizer = tokenizer
         self.device = device
         self.block_size: int | None = getattr(model.config, "block_size", None)

@@ -35,6 +35,8 @@ class Sampling:
             raise InferenceError(f"top_k must be at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise InferenceError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if not 0 <= self.seed < 2**63:
+            raise InferenceError(f"seed must be at least 0 and below 2**63, got {self.seed}")
         if "" in self.stop:
             raise InferenceError(f"a stop string must hold a character, got {self.stop!r}")
 

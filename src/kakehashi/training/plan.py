@@ -68,6 +68,9 @@ def plan(
     if engine != "torch":
         raise TrainingError(f"engine must be torch, got {engine!r}")
     checked = TrainSettings.of(settings)
+    runs.device(checked.device)
+    if not 0 <= seed < 2**63:
+        raise TrainingError(f"seed must be at least 0 and below 2**63, got {seed}")
     start = None if from_run is None else Run.open(from_run)
     what = start.path if start else model
     if what is None:
@@ -84,8 +87,15 @@ def plan(
         config = replace(config, vocab_size=tokenizer.vocab_size)
     if any(each.name == "fused" for each in fields(config)):
         config = replace(config, fused=True)
+    if resolved.source is not None:
+        _require_config(family, config)
     window = _window(family, config)
     sources = cut(split, tokenizer, window, texts.unit)
+    n_items = sources[0].n_items
+    if "batch_size" not in settings:
+        checked = replace(checked, batch_size=min(checked.batch_size, n_items))
+    elif checked.batch_size > n_items:
+        raise TrainingError(f"batch_size must be at most {n_items}, the items to train on, got {checked.batch_size}")
 
     private = texts.private or (start is not None and start.private)
     return Plan(
@@ -134,6 +144,14 @@ def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, A
     if preset not in family.presets:
         raise TrainingError(f"preset must be one of {', '.join(family.presets)}, got {preset!r}")
     return family, family.presets[preset]
+
+
+def _require_config(family: Family, config: Any) -> None:
+    """Generation asks a model for its `.config`: a learner's without one is refused before it is trained."""
+    with runs.learners_code(Path(family.path)):
+        model = family.Model(config)
+    if not hasattr(model, "config"):
+        raise TrainingError(f"{family.path}: {family.Model.__name__} has no .config: set self.config in its __init__")
 
 
 def _window(family: Family, config: Any) -> int:

@@ -16,20 +16,18 @@ from kakehashi import runs
 from kakehashi.data import Batch
 from kakehashi.models.protocol import Family
 from kakehashi.training.optim import AdamW
-from kakehashi.training.settings import TrainingError, TrainSettings
+from kakehashi.training.settings import TrainSettings
 
 
 class TorchEngine:
     """PyTorch on one device: weights in float32, arithmetic in `dtype`, `threads` on the CPU (None: as they are).
 
-    Raises TrainingError where the device is not there.
+    Raises RunError where the device is not there.
     """
 
     def __init__(self, device: str = "cpu", dtype: str = "float32", threads: int | None = None):
-        self.device = torch.device(device)
+        self.device = runs.device(device)
         self.dtype = getattr(torch, dtype)
-        if not _available(self.device):
-            raise TrainingError(f"device {device!r} is not available to PyTorch {torch.__version__} here: choose cpu")
         if threads is not None:
             torch.set_num_threads(threads)  # a sum is split by threads: other threads, other bits
         # small gradients vanish in float16: the loss is scaled up before backward, the gradients down after it
@@ -112,12 +110,6 @@ class TorchEngine:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
         if self._scaler.is_enabled():
             self._scaler.update(float(tensors["scale"]))
-
-
-def _available(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return (device.index or 0) < torch.cuda.device_count()
-    return device.type == "cpu" or torch.backends.mps.is_available()
 
 
 def _keep_freed_memory() -> None:
