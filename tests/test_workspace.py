@@ -1,5 +1,6 @@
 """The learner's workspace: made whole or completed later, and nothing a learner wrote is ever lost."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -64,6 +65,31 @@ def test_start_refuses_a_folder_with_anything_in_it_and_touches_nothing(toy, tmp
     assert contents(tmp_path) == {"thesis.txt": b"mine"}
     with pytest.raises(WorkspaceError, match="is a file"):
         start(tmp_path / "thesis.txt")
+
+
+@pytest.mark.parametrize(("method", "at"), [("mkdir", 1), ("mkdir", 3), ("touch", 1)])
+def test_a_disk_that_refuses_is_one_line_and_start_can_be_tried_again(toy, tmp_path, monkeypatch, method, at):
+    plain, calls = getattr(Path, method), []
+
+    def refused(self, *args, **kwargs):
+        calls.append(self)
+        if len(calls) == at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        plain(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(WorkspaceError, match="No space left"):
+        patch.setattr(Path, method, refused)
+        start(tmp_path / "w")
+    assert start(tmp_path / "w").events() == []
+
+
+def test_start_takes_a_folder_with_its_own_empty_folders_only(toy, tmp_path):
+    (tmp_path / "w" / "journal").mkdir(parents=True)
+    assert start(tmp_path / "w").file(toy).exists()
+    (tmp_path / "v" / "journal").mkdir(parents=True)
+    (tmp_path / "v" / "journal" / "day 1.md").write_text("mine", encoding="utf-8")
+    with pytest.raises(WorkspaceError, match="not empty"):
+        start(tmp_path / "v")
 
 
 def test_start_refuses_a_finished_workspace(toy, tmp_path):

@@ -32,6 +32,7 @@ from kakehashi.journey.stations import Station
 
 EVENTS = ("grade", "hint", "predict", "drill", "sprint", "note", "exam", "run")
 STARTING = ".kakehashi-starting"  # stands in a workspace until it is complete
+FOLDERS = ("stations", "journal", "runs")
 IGNORED = "/runs/\n__pycache__/\n*.lock\n.kakehashi-*\n"
 IMPORTS = ast.Import | ast.ImportFrom
 GIT = ("git", "-c", "user.name=kakehashi", "-c", "user.email=kakehashi@localhost", "-c", "commit.gpgsign=false")
@@ -200,32 +201,45 @@ class Workspace:
 def start(folder: str | Path, lang: str = "en") -> Workspace:
     """Make a workspace in a new or empty folder, or complete one whose making was interrupted.
 
-    Raises WorkspaceError, without touching anything, where something else lies there.
+    Raises WorkspaceError, without touching anything, where something else lies there; and where the disk refuses: what
+    was made by then does not hinder another try.
     """
     root = Path(folder).resolve()
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root} is a file: name a new or an empty folder")
     marker = root / STARTING
-    if root.exists() and any(root.iterdir()) and not marker.exists():
+    if (
+        root.exists()
+        and not marker.exists()
+        and any(each.name not in FOLDERS or holds(each) for each in root.iterdir())
+    ):
         what = "already a workspace" if (root / paths.WORKSPACE_FILE).exists() else "not empty"
         raise WorkspaceError(f"{root} is {what}: name a new or an empty folder")
-    root.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-    for name in ("stations", "journal", "runs"):
-        (root / name).mkdir(exist_ok=True)
     files = {f"stations/{name}": text for name, text in starters(lang).items()}
     files |= {".gitignore": IGNORED, "progress.jsonl": "", paths.WORKSPACE_FILE: f'lang = "{lang}"\n'}
-    for name, text in files.items():
-        if not (root / name).exists():
-            paths.atomic_write(root / name, text)
-    for left in (*root.rglob(paths.TEMPORARY), *root.glob(".git/**/*.lock")):  # by whom was interrupted
-        left.unlink()
     workspace = Workspace(root)
-    if shutil.which("git"):
-        workspace.git("init", "--quiet")
-        workspace.commit("Start")
-    marker.unlink()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        for name in FOLDERS:
+            (root / name).mkdir(exist_ok=True)
+        for name, text in files.items():
+            if not (root / name).exists():
+                paths.atomic_write(root / name, text)
+        for left in (*root.rglob(paths.TEMPORARY), *root.glob(".git/**/*.lock")):  # by whom was interrupted
+            left.unlink()
+        if shutil.which("git"):
+            workspace.git("init", "--quiet")
+            workspace.commit("Start")
+        marker.unlink()
+    except OSError as error:
+        raise WorkspaceError(f"cannot make a workspace in {root}: {error.strerror or error}") from error
     return workspace
+
+
+def holds(path: Path) -> bool:
+    """Whether there is anything at a path besides an empty folder."""
+    return not path.is_dir() or any(path.iterdir())
 
 
 def starters(lang: str) -> dict[str, str]:
