@@ -65,7 +65,7 @@ MUTANTS = {
         "bigram", "loss_overflow", ("cross_entropy", "logits.logsumexp(-1)", "logits.exp().sum(-1).log()")
     ),
     "bigram-loss-skips-token-0": mutant(
-        "bigram", "value", ("cross_entropy", "seen = targets != IGNORE", "seen = targets > 0")
+        "bigram", "number", ("cross_entropy", "seen = targets != IGNORE", "seen = targets > 0")
     ),
     "bigram-loss-views": mutant(
         "bigram",
@@ -83,6 +83,9 @@ MUTANTS = {
     ),
     "bigram-loss-no-gradient": mutant(
         "bigram", "value", ("cross_entropy", "logits.gather(-1, wanted)", "logits.detach().gather(-1, wanted)")
+    ),
+    "count-not-returned": mutant(
+        "bigram", "none", ("count", "return torch.log(smoothed / $sums)", "torch.log(smoothed / $sums)")
     ),
     "bigram-config-not-kept": mutant("bigram", "no_config", ("Bigram.__init__", "self.config = config", "")),
     "bigram-state-raises": mutant(
@@ -130,6 +133,15 @@ MUTANTS = {
     ),
     "linear-detached": mutant(
         "mlp", "no_gradient", ("Linear.forward", "x @ self.weight.T", "x.detach() @ self.weight.T")
+    ),
+    "norm-buffer-plain": mutant(
+        "mlp",
+        "plain_buffer",
+        (
+            "BatchNorm.__init__",
+            'self.register_buffer("running_mean", torch.zeros(width))',
+            "self.running_mean = torch.zeros(width)",
+        ),
     ),
     "norm-buffers-learned": mutant(
         "mlp",
@@ -253,7 +265,7 @@ MUTANTS = {
     "mlp-in-float32": mutant("mlp", "dtype", ("MLP.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")),
     "mlp-loss-shifted-again": mutant(
         "mlp",
-        "value",
+        "number",
         ("MLP.forward", "cross_entropy(logits, targets)", "cross_entropy(logits[:, :-1], targets[:, 1:])"),
     ),
     "mlp-loss-of-rows": mutant(
@@ -290,6 +302,18 @@ MUTANTS = {
         "mlp", "value", ("cross_entropy", "logits.flatten(0, 1)", "(2 * logits - logits.detach()).flatten(0, 1)")
     ),
     # gpt2
+    "att-mask-inverted": mutant(
+        "gpt2", "att_nan", ("attention", "scores.masked_fill(~visible, $inf)", "scores.masked_fill(visible, $inf)")
+    ),
+    "norm-not-returned": mutant(
+        "gpt2",
+        "none",
+        ("LayerNorm.forward", "return (x - mean) / torch.sqrt(variance + self.eps) * self.weight + self.bias", "pass"),
+    ),
+    "norm-weight-plain": mutant(
+        "gpt2", "plain_tensor", ("LayerNorm.__init__", "nn.Parameter(torch.ones(width))", "torch.ones(width)")
+    ),
+    "gpt2-returns-a-tuple": mutant("gpt2", "result", ("GPT.forward", "Output(logits, $loss)", "(logits, $loss)")),
     "gpt2-config-not-kept": mutant(
         "gpt2",
         "no_config",

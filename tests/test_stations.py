@@ -103,6 +103,15 @@ def test_every_mutant_is_caught_and_named(id):
         assert MUTANTS[name][1] in [verdict["key"] for verdict in failed], (name, failed)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["count-not-returned", "norm-not-returned", "gpt2-returns-a-tuple", "norm-weight-plain", "att-mask-inverted"],
+)
+def test_every_check_that_meets_such_a_mistake_says_the_same(name):
+    module, key, _ = MUTANTS[name]
+    assert {verdict["key"] for verdict in verdicts(module)[name]} == {key}
+
+
 @each_station
 def test_every_check_is_the_first_to_catch_something_or_says_why_it_stays(id):
     station = stations.find(id)

@@ -16,6 +16,8 @@ A check that goes through these helpers speaks of None first, then type, shape, 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,10 +89,12 @@ def shape(name: str, value: Any, expected: tuple[int, ...]) -> Tensor:
 def finite(name: str, value: Any) -> Tensor:
     """The value, if it is a tensor without NaN and infinities.
 
-    Raises Wrong "none", "type", "nan".
+    Raises Wrong "none", "type", "nan", or "nan_number" for a scalar.
     """
     value = tensor(name, value)
     bad = ~torch.isfinite(value)
+    if bad.any() and not value.ndim:
+        raise Wrong("nan_number", name=name, seen=value)
     if bad.any():
         raise Wrong("nan", name=name, seen=value[bad][0], place=place(bad), count=bad.sum(), total=bad.numel())
     return value
@@ -100,7 +104,7 @@ def same(name: str, mine: Any, ref: Any, *, tol: float = TOLERANCE) -> None:
     """mine has ref's shape and dtype, and equals it within tol times ref's largest magnitude; whole numbers exactly.
 
     Infinities are equal where they stand in both. Two numbers may be compared, too.
-    Raises Wrong "none", "type", "shape", "dtype", "nan", "value".
+    Raises Wrong "none", "type", "shape", "dtype", "nan", "value"; for scalars "nan_number", "number".
     """
     if isinstance(ref, bool | int | float) and isinstance(mine, bool | int | float):
         mine, ref = torch.tensor(mine, dtype=torch.float64), torch.tensor(ref, dtype=torch.float64)
@@ -109,12 +113,16 @@ def same(name: str, mine: Any, ref: Any, *, tol: float = TOLERANCE) -> None:
     if mine.dtype != ref.dtype:
         raise Wrong("dtype", name=name, seen=mine.dtype, expected=ref.dtype)
     unknown = mine.isnan() & ~ref.isnan()
+    if unknown.any() and not mine.ndim:
+        raise Wrong("nan_number", name=name, seen=mine)
     if unknown.any():
         raise Wrong("nan", name=name, seen="nan", place=place(unknown), count=unknown.sum(), total=unknown.numel())
     size = ref[ref.isfinite()].double().abs().max().item() if ref.isfinite().any() else 0.0
     limit = tol * size if ref.is_floating_point() else 0.0
     difference = torch.where(mine == ref, 0.0, (mine.double() - ref.double()).abs())
     wrong = ~(difference <= limit)  # not "> limit": a NaN must not pass
+    if wrong.any() and not mine.ndim:
+        raise Wrong("number", name=name, mine=mine, ref=ref)
     if wrong.any():
         worst = place(difference.nan_to_num(torch.inf) == difference.nan_to_num(torch.inf).max())
         raise Wrong(
@@ -162,7 +170,7 @@ def twin(name: str, mine: M, ref: nn.Module) -> M:
     """mine with ref's parameters and buffers copied in: by name, as the class docstring lists them.
 
     mine may hold more buffers (a mask kept ready, say), not more parameters.
-    Raises Wrong "none", "type", "missing_parameter", "extra_parameter", "shape".
+    Raises Wrong "none", "type", "missing_parameter", "plain_tensor", "plain_buffer", "extra_parameter", "shape".
     """
     if mine is None:
         raise Wrong("none", name=name)
@@ -171,6 +179,10 @@ def twin(name: str, mine: M, ref: nn.Module) -> M:
     theirs, own = ref.state_dict(), mine.state_dict()
     missing = [each for each in theirs if each not in own]
     if missing:
+        with suppress(AttributeError):
+            if isinstance(attrgetter(missing[0])(mine), Tensor):
+                key = "plain_tensor" if missing[0] in dict(ref.named_parameters()) else "plain_buffer"
+                raise Wrong(key, name=name, parameter=missing[0])
         raise Wrong("missing_parameter", name=name, parameter=missing[0], seen=", ".join(own) or "-")
     extra = [each for each, _ in mine.named_parameters() if each not in theirs]
     if extra:

@@ -252,7 +252,7 @@ def interruption(station: Station, running: str, end: dict, request: dict) -> Re
     if not running:
         return Result("", "", False, f"{key}_loading", values, where, 0.0)
     symbol = next(check.symbol for check in station.checks if check.id == running)
-    return Result(running, symbol, False, key, values | {"check": running}, where, 0.0)
+    return Result(running, symbol, False, key, values | {"check": running.replace("_", " ")}, where, 0.0)
 
 
 def watch(

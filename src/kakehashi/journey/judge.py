@@ -12,17 +12,18 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from functools import cache
+from functools import cache, wraps
 from operator import attrgetter
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, ModuleType, NoneType
+from typing import get_args
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from kakehashi import source
 from kakehashi.journey import stations
-from kakehashi.journey.checking import Wrong
+from kakehashi.journey.checking import Wrong, tensor
 
 WATCHED = ("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.autograd", "torch.optim")
 
@@ -60,6 +61,7 @@ class Judge:
                 self.torch.refuse_changes()
                 for each in subject or self.station.symbols:
                     self.refuse_import(mine, each)
+                    watch_results(mine, ref, each)
             except BaseException as error:
                 self.report(stations.Check("", symbol, 0), started, error)
                 return count
@@ -148,7 +150,7 @@ class Judge:
     def definition(self, mine: ModuleType | None, symbol: str) -> dict | None:
         """Where a symbol stands in the learner's file."""
         with suppress(AttributeError, OSError, TypeError):  # missing, not in a file, not a function or class
-            thing = attrgetter(symbol)(mine)
+            thing = inspect.unwrap(attrgetter(symbol)(mine))
             if inspect.getsourcefile(thing) == self.file:
                 return {"file": self.file, "line": inspect.getsourcelines(thing)[1], "symbol": symbol}
         return None
@@ -168,6 +170,40 @@ class Forbid(TorchFunctionMode):
             self.seen = Wrong("forbidden", name=name)
             raise self.seen
         return func(*args, **(kwargs or {}))
+
+
+def watch_results(mine: ModuleType, ref: ModuleType, symbol: str) -> None:
+    """Let the functions of a symbol of the learner's refuse a result of another kind than the reference announces: a
+    missing return is named where it happens, not where a check or another function stumbles over None."""
+    owner, _, name = symbol.rpartition(".")
+    holder = attrgetter(owner)(mine) if owner else mine
+    own, theirs = inspect.getattr_static(holder, name), attrgetter(symbol)(ref)
+    if isinstance(own, type) and isinstance(theirs, type):
+        for each in vars(own).keys() & vars(theirs).keys():
+            watch_results(mine, ref, f"{symbol}.{each}")
+    elif isinstance(own, FunctionType) and isinstance(theirs, FunctionType):
+        kind = theirs.__annotations__.get("return")
+        if kind is not None and NoneType not in get_args(kind):
+            setattr(holder, name, returning(kind, symbol, own))
+
+
+def returning(kind: type, name: str, function: FunctionType) -> Callable:
+    """The function, refusing to return None, no tensor where kind is Tensor, and what lacks a field of a NamedTuple."""
+
+    @wraps(function)
+    def watched(*args, **kwargs):
+        value = function(*args, **kwargs)
+        if value is None:
+            raise Wrong("none", name=name)
+        if kind is torch.Tensor:
+            tensor(name, value)
+        fields = getattr(kind, "_fields", ())
+        if not all(hasattr(value, field) for field in fields):
+            expected = f"{kind.__name__}({', '.join(fields)})"
+            raise Wrong("result", name=name, seen=type(value).__name__, expected=expected)
+        return value
+
+    return watched
 
 
 def outside_torch(frame: FrameType) -> FrameType:

@@ -38,7 +38,13 @@ def alike(mine: Any, ref: Any, tol: float = TOLERANCE) -> bool:
 
 
 def changed(before: Tensor, after: Tensor) -> Tensor:
-    """Where two results for different inputs differ by more than rounding; a NaN differs."""
+    """Where two results for different inputs differ by more than rounding.
+
+    Raises Wrong "nan_result": NaN would differ everywhere, a false trail.
+    """
+    for each in (before, after):
+        if each.isnan().any():
+            raise Wrong("nan_result", count=each.isnan().sum(), total=each.numel())
     return ~((before - after).abs() <= 1e-5 * before.abs().max())
 
 
@@ -112,7 +118,7 @@ def loss_of_nothing(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> 
         raise Wrong("loss_nothing", seen=loss)
     if loss.requires_grad:
         loss.backward()
-        same("the gradient of a loss that counts nothing", logits.grad, torch.zeros(2, 3, 7))
+        same("cross_entropy: d/d logits", logits.grad, torch.zeros(2, 3, 7))
     else:
         raise Wrong("no_gradient", name="cross_entropy", source="logits")
 
@@ -170,15 +176,15 @@ def trains_alike(mine: nn.Module, ref: nn.Module, rng: torch.Generator, V: int, 
 
     Raises Wrong "house_loss".
     """
-    losses = []
+    losses, name = [], type(ref).__name__
     data = batches(rng, V, T, 3)
-    for model in (twin("the model", mine, ref), ref):
+    for model in (twin(name, mine, ref), ref):
         model.train()
         losses.append([])
         for tokens, targets in data:
             model.zero_grad()
-            loss = part("the model's forward", model(tokens, targets), "loss")
-            finite("the loss", loss).backward()
+            loss = part(f"{name}.forward", model(tokens, targets), "loss")
+            finite("loss", loss).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             with torch.no_grad():
                 for parameter in model.parameters():
@@ -194,7 +200,7 @@ def trains_alike(mine: nn.Module, ref: nn.Module, rng: torch.Generator, V: int, 
 def continues_alike(mine: Any, ref: Any, tokens: Tensor) -> None:
     """Greedy continuation of a prompt with a state, one token at a time. Raises Wrong "house_text"."""
     texts = []
-    for model in (twin("the model", mine, ref), ref):
+    for model in (twin(type(ref).__name__, mine, ref), ref):
         model.eval()
         state, text, given = model.new_state(len(tokens)), tokens, tokens
         with torch.no_grad():

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -101,6 +102,8 @@ def examine(request: dict, writer: Connection, log: Path, trace: Path) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    # while torch functions are watched for, torch takes our frames for the callers: such a warning helps nobody
+    warnings.filterwarnings("ignore", module=r"kakehashi(?!_own)")
     from kakehashi.journey import judge
 
     judge.load_checks(Path(request["folder"]))

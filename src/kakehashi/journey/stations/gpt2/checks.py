@@ -205,14 +205,20 @@ def query(rng, T=5, S=6):
     return 2 * q, k, v
 
 
+def attend(module, *given):
+    """attention; a NaN ends the diagnosis, for whatever else one could say of it is a false trail."""
+    output = module.attention(*given)
+    if output.isnan().any():
+        raise Wrong("att_nan", count=output.isnan().sum(), total=output.numel())
+    return output
+
+
 @check("attention", 400)
 def attention_is_a_mean(mine, ref, rng):
     """The weights of what is visible sum to 1: a mean of ones is one."""
     q, k, v = query(rng)
     visible, ones = ref.causal_mask(5, 6), torch.ones_like(v)
-    output = shape("attention", mine.attention(q, k, ones, visible), q.shape)
-    if output.isnan().any():
-        raise Wrong("nan", name="attention", seen="nan", place=[], count=output.isnan().sum(), total=output.numel())
+    output = shape("attention", attend(mine, q, k, ones, visible), q.shape)
     if not (output - 1).abs().max() <= 1e-5:
         raw = q @ k.transpose(-2, -1) / D**0.5
         masked = raw.masked_fill(~visible, -torch.inf)
@@ -226,7 +232,7 @@ def attention_is_a_mean(mine, ref, rng):
 def attention_does_not_see_what_is_hidden(mine, ref, rng):
     q, k, v = query(rng)
     visible = ref.causal_mask(5, 6)
-    before = mine.attention(fresh(q), fresh(k), fresh(v), visible)
+    before = attend(mine, fresh(q), fresh(k), fresh(v), visible)
     for at in range(6):
         others = [fresh(each) for each in (k, v)]
         for each in others:
@@ -248,7 +254,7 @@ def attention_weighs_by_similarity(mine, ref, rng):
         products = q @ k.transpose(-2, -1)
         suspect(
             "attention",
-            mine.attention(fresh(q), fresh(k), fresh(v), visible),
+            attend(mine, fresh(q), fresh(k), fresh(v), visible),
             ref.attention(q, k, v, visible),
             att_no_scale=weighed(products),
             att_width=weighed(products / D),
@@ -262,6 +268,7 @@ def attention_weighs_by_similarity(mine, ref, rng):
 def attention_survives_large_scores(mine, ref, rng):
     q, k, v = query(rng)
     visible = ref.causal_mask(5, 6)
+    attend(mine, fresh(q), fresh(k), fresh(v), visible)
     output = mine.attention(1e5 * q, k, v, visible)
     if not torch.isfinite(output).all():
         raise Wrong("att_overflow")
@@ -272,7 +279,7 @@ def attention_survives_large_scores(mine, ref, rng):
 def attention_drops_weights(mine, ref, rng):
     """One visible token, weight 1, values of 1: with dropout 0.5 a result is 0 or 2, all D features alike."""
     one = torch.ones(64, 1, 1, D)
-    output = shape("attention", mine.attention(one, one, one, torch.ones(1, 1).bool(), 0.5), one.shape)
+    output = shape("attention", attend(mine, one, one, one, torch.ones(1, 1).bool(), 0.5), one.shape)
     if alike_everywhere(output, 1.0):
         raise Wrong("att_dropout_missing")
     if not ((output == 0) | ((output - 2).abs() < 1e-5)).all():
@@ -290,7 +297,7 @@ def attention_has_a_gradient(mine, ref, rng):
     visible = ref.causal_mask(5, 6)
 
     def fixed(module):
-        return lambda q, k, v: module.attention(q, k, v, visible)
+        return lambda q, k, v: attend(module, q, k, v, visible)
 
     gradients("attention", fixed(mine), fixed(ref), *query(rng))
 
@@ -300,7 +307,7 @@ def attention_runs_in_half_precision(mine, ref, rng):
     """On what a cache and a split of heads hand over: transposed views, one new token."""
     q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2).bfloat16() for each in query(rng, T=1))
     visible = ref.causal_mask(1, 6, LEFT_PAD)
-    same("attention in bfloat16", mine.attention(q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
+    same("attention in bfloat16", attend(mine, q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
 
 
 # CausalSelfAttention
