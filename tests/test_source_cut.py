@@ -177,6 +177,7 @@ def test_hints_are_the_comments_of_the_body_shapes_apart_from_reasons():
     )
     found = hints(text, "f")
     assert found.shapes == ("(B, T, C) -> (B, H, T, D)", "(B, N C)")
+    assert found.names == ("y", "z")
     assert found.whys == ("first reason, told on two lines", "second", "a reason beside code (see Bengio, 2003)")
 
 

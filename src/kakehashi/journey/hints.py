@@ -29,7 +29,7 @@ def hint(station: Station, symbol: str, level: int, lang: str) -> list[str]:
         return station.hint(symbol, lang).splitlines()
     found = source.hints(source.read(station.reference), symbol)
     if level == 2:
-        return list(found.shapes)
+        return [f"{name} {shape}".strip() for name, shape in zip(found.names, found.shapes, strict=True)]
     if lang == "en":
         return list(found.whys)
     japanese = station.japanese(symbol)

@@ -153,6 +153,7 @@ _AXIS = r"(?:\.\.\.|[A-Z](?: [A-Z])+|\w+(?:\s*(?:\*\*|//|[-+*/])\s*\w+)*)"  # T,
 _SHAPE = (
     rf"\((?=[^)]*(?:\b[A-Z]\b|\.\.\.)){_AXIS}(?:\s*,\s*{_AXIS})*,?\s*\)"  # some axis is a capital, or there are "..."
 )
+_ASSIGNED = re.compile(r"\s*([\w.]+(?:, *[\w.]+)*) = ")
 _SHAPES = re.compile(rf"{_SHAPE}(?:\s*->\s*{_SHAPE})*")
 
 
@@ -178,9 +179,13 @@ def strip_comments(source: str, keep_shapes: bool = True) -> str:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a reference body's own comments give away, in order: the trail of shapes, and the reasons."""
+    """What a reference body's own comments give away, in order: the trail of shapes, what has them, and the reasons.
+
+    names: beside each shape the variables of its line ("q, k, v"), "" where the line assigns none.
+    """
 
     shapes: tuple[str, ...]
+    names: tuple[str, ...]
     whys: tuple[str, ...]
 
 
@@ -188,6 +193,7 @@ def hints(source: str, symbol: str) -> Hints:
     """The hints in the bodies of a symbol. Comments on lines of their own that follow one another are one reason."""
     text = parsed(source)
     shapes: list[str] = []
+    names: list[str] = []
     whys: list[str] = []
     for _, _, node in text.functions(symbol):
         body = body_of(text, node)
@@ -197,11 +203,13 @@ def hints(source: str, symbol: str) -> Hints:
                 continue
             found = [shape[0] for shape in _SHAPES.finditer(token.text)]
             shapes += found
+            line_start, line_end = text.line_at(token.start)
+            assigned = _ASSIGNED.match(text.data[line_start : token.start].decode())
+            names += [assigned[1] if assigned else ""] * len(found)
             if (
                 found and len(_SHAPES.sub("", token.text.lstrip("#")).split()) < 3
             ):  # at most "each (B, T, C)": no reason
                 continue
-            line_start, line_end = text.line_at(token.start)
             alone = not text.data[line_start : token.start].strip()
             words = token.text.lstrip("#").strip()
             if alone and line_start == continues:
@@ -209,7 +217,7 @@ def hints(source: str, symbol: str) -> Hints:
             else:
                 whys.append(words)
             continues = line_end if alone else -1
-    return Hints(tuple(shapes), tuple(whys))
+    return Hints(tuple(shapes), tuple(names), tuple(whys))
 
 
 class Import(NamedTuple):
