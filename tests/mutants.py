@@ -656,4 +656,156 @@ MUTANTS = {
     "gpt-loss-gradient-doubled": mutant(
         "gpt2", "value", ("cross_entropy", "logits.flatten(0, 1)", "(2 * logits - logits.detach()).flatten(0, 1)")
     ),
+    # sizes that are easily taken for one another
+    "attention-scaled-by-heads": mutant("gpt2", "att_heads", ("attention", "q.shape[-1]", "q.shape[1]")),
+    "gpt-start-by-layers": mutant(
+        "gpt2",
+        "start_std",
+        ("GPT.initialise", "math.sqrt(2 * self.config.n_layers)", "self.config.n_layers"),
+    ),
+    "gpt-positions-by-width": mutant(
+        "gpt2",
+        "shape",
+        (
+            "GPT.__init__",
+            "nn.Embedding(config.block_size, config.n_embd)",
+            "nn.Embedding(config.n_embd, config.n_embd)",
+        ),
+    ),
+    "gpt-limit-by-width": mutant(
+        "gpt2", "model_block", ("GPT.positions", "S > self.config.block_size", "S > self.config.n_embd")
+    ),
+    "gpt-blocks-by-heads": mutant(
+        "gpt2",
+        "missing_parameter",
+        ("GPT.__init__", "range(config.n_layers)", "range(config.n_heads)"),
+    ),
+    "gpt-last-block-left-out": mutant("gpt2", "model_last_block_left_out", ("GPT.forward", "self.h", "self.h[:-1]")),
+    "gpt-limit-without-padding": mutant(
+        "gpt2",
+        "model_block",
+        ("GPT.positions", "S > self.config.block_size", "pad is None and S > self.config.block_size"),
+    ),
+    # what happens only together
+    "block-padding-lost-with-state": mutant(
+        "gpt2",
+        "block_pad_with_state",
+        ("Block.forward", "self.attn($x, state, pad)", "self.attn($x, state, pad if state is None else None)"),
+    ),
+    "gpt-no-logits-beside-a-loss": mutant(
+        "gpt2",
+        "none",
+        ("GPT.forward", "Output(logits, $loss)", "Output(None if targets is not None else logits, $loss)"),
+    ),
+    "gpt-last-logits-beside-a-loss": mutant(
+        "gpt2",
+        "shape",
+        ("GPT.forward", "Output(logits, $loss)", "Output(logits if targets is None else logits[:, -1:], $loss)"),
+    ),
+    "gpt-overwrites-padding": mutant(
+        "gpt2",
+        "overwrites",
+        (
+            "GPT.forward",
+            "x = F.dropout(x, self.config.dropout, self.training)",
+            "if pad is not None:\n    tokens[~pad[:, -tokens.shape[1] :]] = 0\n"
+            "x = F.dropout(x, self.config.dropout, self.training)",
+        ),
+    ),
+    "mlp-overwrites-tokens": mutant(
+        "mlp",
+        "overwrites",
+        ("MLP.forward", "tokens = tokens.masked_fill(~pad[:, -T:], -1)", "tokens[~pad[:, -T:]] = -1"),
+    ),
+    "mlp-norm-batch-where-counted": mutant(
+        "mlp",
+        "norm_batch_in_evaluation",
+        (
+            "BatchNorm.forward",
+            "self.training and len(rows) > 0",
+            "(self.training or counted is not None) and len(rows) > 0",
+        ),
+    ),
+    "mlp-norm-learns-where-counted": mutant(
+        "mlp",
+        "norm_learns_in_evaluation",
+        (
+            "BatchNorm.forward",
+            "mean, variance = self.running_mean, self.running_var",
+            "mean, variance = self.running_mean.clone(), self.running_var.clone()\n"
+            "if counted is not None and len(rows) > 0:\n"
+            "    self.remember(rows.mean(0), rows.var(0, correction=0), len(rows))",
+        ),
+    ),
+    "mlp-trains-where-targets": mutant(
+        "mlp",
+        "norm_batch_in_evaluation",
+        (
+            "MLP.forward",
+            "h = self.norm($h, $counted)",
+            "self.norm.train(targets is not None)\nh = self.norm($h, $counted)",
+        ),
+    ),
+    # dropout that is too much, or kept and dropped exchanged
+    "attention-dropout-exchanged": mutant(
+        "gpt2",
+        "dropout_share",
+        (
+            "attention",
+            "F.dropout(weights, dropout)",
+            "weights * (torch.rand_like(weights) < dropout) / (1 - dropout) if dropout else weights",
+        ),
+    ),
+    "heads-dropout-twice": mutant(
+        "gpt2",
+        "dropout_scale",
+        (
+            "CausalSelfAttention.forward",
+            "y = y.transpose(1, 2).reshape(B, T, C)",
+            "y = F.dropout(y.transpose(1, 2).reshape(B, T, C), self.dropout, self.training)",
+        ),
+    ),
+    "mlp-dropout-twice": mutant(
+        "gpt2",
+        "dropout_scale",
+        (
+            "MLP.forward",
+            "h = self.gelu(self.c_fc(x))",
+            "h = F.dropout(self.gelu(self.c_fc(x)), self.dropout, self.training)",
+        ),
+    ),
+    "block-dropout-again": mutant(
+        "gpt2",
+        "dropout_scale",
+        ("Block.forward", "x = x + self.mlp($h)", "x = x + F.dropout(self.mlp($h), self.mlp.dropout, self.training)"),
+    ),
+    "gpt-dropout-after-the-norm": mutant(
+        "gpt2",
+        "dropout_scale",
+        ("GPT.forward", "self.ln_f(x)", "F.dropout(self.ln_f(x), self.config.dropout, self.training)"),
+    ),
+    "gpt-dropout-exchanged": mutant(
+        "gpt2",
+        "dropout_share",
+        (
+            "GPT.forward",
+            "x = F.dropout(x, self.config.dropout, self.training)",
+            "p = self.config.dropout * self.training\nx = x * (torch.rand_like(x) < p) / (1 - p) if p else x",
+        ),
+    ),
+    # a variance that cancels
+    "layer-norm-cancels": mutant(
+        "gpt2",
+        "norm_cancels",
+        (
+            "LayerNorm.forward",
+            "(x - mean).square().mean(-1, keepdim=True)",
+            "(x.square().mean(-1, keepdim=True) - mean.square()).clamp(min=0)",
+        ),
+    ),
+    "batch-norm-cancels": mutant(
+        "mlp",
+        "norm_cancels",
+        ("BatchNorm.forward", "(rows - mean).square().mean(0)", "(rows.square().mean(0) - mean.square()).clamp(min=0)"),
+    ),
 }

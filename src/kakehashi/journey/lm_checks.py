@@ -213,11 +213,17 @@ def continues_alike(mine: Any, ref: Any, tokens: Tensor) -> None:
 
 
 def in_pieces(model: Any, sizes: tuple[int, ...], tokens: Tensor, pad: Tensor | None = None) -> Tensor:
-    """The logits of tokens (B, T) read in pieces with one state; pad (B, T)."""
+    """The logits of tokens (B, T) read in pieces with one state; pad (B, T).
+
+    Raises Wrong "overwrites" where the model changes what it was given.
+    """
     state, at, logits = model.new_state(len(tokens)), 0, []
     for size in sizes:
         seen = None if pad is None else pad[:, : at + size]
-        output = model(tokens[:, at : at + size], state=state, pad=seen)
+        given, known = fresh(tokens[:, at : at + size]), None if seen is None else fresh(seen)
+        output = model(given, state=state, pad=known)
+        if not torch.equal(given, tokens[:, at : at + size]) or (seen is not None and not torch.equal(known, seen)):
+            raise Wrong("overwrites", name="forward")
         logits.append(shape("logits", part("forward", output, "logits"), (len(tokens), size, output.logits.shape[-1])))
         at += size
     return torch.cat(logits, 1)

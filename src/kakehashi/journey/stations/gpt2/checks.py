@@ -1,4 +1,7 @@
-"""Checks of the GPT-2 station. In each, B = 3, T = 6, H = 2, D = 4, C = 8, V = 11: heads, tokens and widths differ."""
+"""Checks of the GPT-2 station. B = 3, T = 6, H = 2, D = 5, C = 10, V = 11, block_size 9, L = 3.
+
+No two that code could take for each other are equal: H is not sqrt(D), L not H, block_size not C, T new tokens not D.
+"""
 
 import copy
 
@@ -21,13 +24,31 @@ from kakehashi.journey.lm_checks import (
 )
 from kakehashi.models.protocol import KVCache
 
-V, H, D, C = 11, 2, 4, 8
-SIZES = {"vocab_size": V, "block_size": 8, "n_layers": 2, "n_heads": H, "n_embd": C, "eps": 0.1}
+V, H, D, C, N, L = 11, 2, 5, 10, 9, 3
+SIZES = {"vocab_size": V, "block_size": N, "n_layers": L, "n_heads": H, "n_embd": C, "eps": 0.1}
+DROPOUT = 0.25  # of 0.5 the share kept would be the share dropped
 
 
 def stream(rng, B=3, T=6):
     """(B, T, C): vectors for the residual stream."""
     return torch.randn(B, T, C, generator=rng)
+
+
+def drops(name, output, right, p=DROPOUT):
+    """Each value is 0 or right / (1 - p), and about p of them are 0: one dropout, and no other."""
+    dropped = output == 0
+    if not alike(output, torch.where(dropped, output, right / (1 - p))):
+        raise Wrong("dropout_scale", name=name, expected=1 / (1 - p))
+    share = dropped.float().mean()
+    if not abs(share - p) <= 0.1:  # six deviations of 600 draws
+        raise Wrong("dropout_share", name=name, seen=share, expected=p)
+
+
+def silence(branch, bias=0.0):
+    """Let a branch of a block say the same to every token."""
+    with torch.no_grad():
+        branch.c_proj.weight.zero_()
+        branch.c_proj.bias.fill_(bias)
 
 
 # LayerNorm
@@ -94,6 +115,16 @@ def norm_of_a_constant(mine, ref, rng):
     if not torch.isfinite(own(fresh(x))).all():
         raise Wrong("norm_constant")
     gradients("LayerNorm of a constant", own, theirs, x)
+
+
+@check("LayerNorm", 135)
+def norm_far_from_zero(mine, ref, rng):
+    """A small deviation from a large mean: the difference of two large squares has lost it."""
+    own, theirs = norm(mine, ref, rng, 1e-5)
+    x = 100 + 0.01 * stream(rng)
+    output, right = own(fresh(x)), theirs(x)
+    if not alike(output, right, tol=2e-2):  # the mean itself is rounded at 1e-5, a thousandth of the deviation
+        raise Wrong("norm_cancels")
 
 
 @check("LayerNorm", 140)
@@ -199,7 +230,7 @@ def mask_hides_padding(mine, ref, rng):
 # attention
 
 
-def query(rng, T=5, S=6):
+def query(rng, T=4, S=6):
     """q (B, H, T, D), k and v (B, H, S, D), visible (T, S)."""
     q, k, v = (torch.randn(3, H, size, D, generator=rng) for size in (T, S, S))
     return 2 * q, k, v
@@ -217,27 +248,27 @@ def attend(module, *given):
 def attention_is_a_mean(mine, ref, rng):
     """The weights of what is visible sum to 1: a mean of ones is one."""
     q, k, v = query(rng)
-    visible, ones = ref.causal_mask(5, 6), torch.ones_like(v)
+    visible, ones = ref.causal_mask(4, 6), torch.ones_like(v)
     output = shape("attention", attend(mine, q, k, ones, visible), q.shape)
     if not (output - 1).abs().max() <= 1e-5:
         raw = q @ k.transpose(-2, -1) / D**0.5
         masked = raw.masked_fill(~visible, -torch.inf)
         after, queries = raw.softmax(-1) * visible, masked.softmax(-2).nan_to_num()
         suspect(
-            "attention with values of 1", output, ones[:, :, :5], att_after=after @ ones, att_queries=queries @ ones
+            "attention with values of 1", output, ones[:, :, :4], att_after=after @ ones, att_queries=queries @ ones
         )
 
 
 @check("attention", 410)
 def attention_does_not_see_what_is_hidden(mine, ref, rng):
     q, k, v = query(rng)
-    visible = ref.causal_mask(5, 6)
+    visible = ref.causal_mask(4, 6)
     before = attend(mine, fresh(q), fresh(k), fresh(v), visible)
     for at in range(6):
         others = [fresh(each) for each in (k, v)]
         for each in others:
             each[:, :, at] += 3 * torch.randn(D, generator=rng)
-        moved = changed(before, mine.attention(fresh(q), *others, visible)).any(-1)[0, 0]
+        moved = changed(before, mine.attention(fresh(q), *others, visible)).any(-1).flatten(0, 1).any(0)
         leaks = moved & ~visible[:, at]
         if leaks.any():
             raise Wrong("att_leak", row=leaks.nonzero()[0, 0], column=at)
@@ -246,7 +277,7 @@ def attention_does_not_see_what_is_hidden(mine, ref, rng):
 @check("attention", 420)
 def attention_weighs_by_similarity(mine, ref, rng):
     q, k, v = query(rng)
-    for visible in (ref.causal_mask(5, 6), ref.causal_mask(5, 6, LEFT_PAD)):
+    for visible in (ref.causal_mask(4, 6), ref.causal_mask(4, 6, LEFT_PAD)):
 
         def weighed(scores, hidden=-torch.inf, visible=visible):
             return scores.masked_fill(~visible, hidden).softmax(-1) @ v
@@ -259,6 +290,7 @@ def attention_weighs_by_similarity(mine, ref, rng):
             att_no_scale=weighed(products),
             att_width=weighed(products / D),
             att_all_heads=weighed(products / (H * D) ** 0.5),
+            att_heads=weighed(products / H**0.5),
             att_length=weighed(products / 6**0.5),
             att_multiplied=weighed(products * D**0.5),
         )
@@ -267,7 +299,7 @@ def attention_weighs_by_similarity(mine, ref, rng):
 @check("attention", 430)
 def attention_survives_large_scores(mine, ref, rng):
     q, k, v = query(rng)
-    visible = ref.causal_mask(5, 6)
+    visible = ref.causal_mask(4, 6)
     attend(mine, fresh(q), fresh(k), fresh(v), visible)
     output = mine.attention(1e5 * q, k, v, visible)
     if not torch.isfinite(output).all():
@@ -277,15 +309,16 @@ def attention_survives_large_scores(mine, ref, rng):
 
 @check("attention", 440)
 def attention_drops_weights(mine, ref, rng):
-    """One visible token, weight 1, values of 1: with dropout 0.5 a result is 0 or 2, all D features alike."""
-    one = torch.ones(64, 1, 1, D)
-    output = shape("attention", attend(mine, one, one, one, torch.ones(1, 1).bool(), 0.5), one.shape)
+    """One visible token, weight 1, values of 1: a result is 0 or 1 / (1 - p), all D features alike."""
+    one = torch.ones(800, 1, 1, D)
+    output = shape("attention", attend(mine, one, one, one, torch.ones(1, 1).bool(), DROPOUT), one.shape)
     if alike_everywhere(output, 1.0):
         raise Wrong("att_dropout_missing")
-    if not ((output == 0) | ((output - 2).abs() < 1e-5)).all():
+    if not ((output == 0) | ((output - 1 / (1 - DROPOUT)).abs() < 1e-5)).all():
         raise Wrong("att_dropout_scale", seen=output[output != 0][0] if output.any() else 0.0)
     if not (output == output[..., :1]).all():
         raise Wrong("att_dropout_output")
+    drops("attention", output, one)
 
 
 def alike_everywhere(output, value):
@@ -294,7 +327,7 @@ def alike_everywhere(output, value):
 
 @check("attention", 450)
 def attention_has_a_gradient(mine, ref, rng):
-    visible = ref.causal_mask(5, 6)
+    visible = ref.causal_mask(4, 6)
 
     def fixed(module):
         return lambda q, k, v: attend(module, q, k, v, visible)
@@ -339,7 +372,7 @@ def heads_by_hand(ref, theirs, x, order=(0, 1, 2), cut=False, merge=False, heads
 @check("CausalSelfAttention", 500)
 def heads_have_their_parameters(mine, ref, rng):
     own, _ = heads(mine, ref, rng)
-    for B, T in ((3, 6), (1, 1), (2, 8)):
+    for B, T in ((3, 6), (1, 1), (2, N)):
         shape("CausalSelfAttention", own(stream(rng, B, T)), (B, T, C))
 
 
@@ -387,7 +420,7 @@ def heads_are_cut_and_merged(mine, ref, rng):
 
 @check("CausalSelfAttention", 530)
 def heads_read_the_cache(mine, ref, rng):
-    """As the second layer of two: the first has put its own keys and values there."""
+    """As the second layer: the first has put its own keys and values there."""
     own, theirs = heads(mine, ref, rng, layer=1)
     x, nothing = stream(rng), torch.zeros(3, H, 6, D)
     cache = KVCache(3)
@@ -427,7 +460,7 @@ def heads_leave_out_padding(mine, ref, rng):
 
 @check("CausalSelfAttention", 550)
 def heads_drop_out_in_training_only(mine, ref, rng):
-    own, theirs = heads(mine, ref, rng, dropout=0.5)
+    own, theirs = heads(mine, ref, rng, dropout=DROPOUT)
     x = stream(rng, 8, 8)
     right = theirs(x)
     if changed(right, own(fresh(x))).any():
@@ -436,9 +469,17 @@ def heads_drop_out_in_training_only(mine, ref, rng):
     kept = output != 0
     if kept.all():
         raise Wrong("heads_dropout_output")
-    # what the output's dropout keeps is doubled: without dropout on the weights it would be twice the plain result
-    if not changed(2 * right, output)[kept].any():
+    # without dropout on the weights, what the output's dropout keeps would be the plain result, scaled
+    if not changed(right / (1 - DROPOUT), output)[kept].any():
         raise Wrong("heads_dropout_weights")
+    # a token alone gives its weight of 1 to itself; with nothing mixed behind, a value must pass both dropouts
+    silence(theirs)
+    with torch.no_grad():
+        theirs.c_proj.weight.copy_(torch.eye(C))
+    alone = stream(rng, 400, 1)
+    right = theirs(alone)
+    output = twin("CausalSelfAttention", own, theirs).train()(fresh(alone))
+    drops("CausalSelfAttention", output, right, 1 - (1 - DROPOUT) ** 2)
 
 
 @check("CausalSelfAttention", 560)
@@ -484,12 +525,15 @@ def mlp_widens_and_returns(mine, ref, rng):
 
 @check("MLP", 610)
 def mlp_drops_out_in_training_only(mine, ref, rng):
-    own, theirs = mlp(mine, ref, rng, dropout=0.5)
+    own, theirs = mlp(mine, ref, rng, dropout=DROPOUT)
     x = stream(rng, 8, 8)
-    if changed(theirs(x), own(fresh(x))).any():
+    right = theirs(x)
+    if changed(right, own(fresh(x))).any():
         raise Wrong("mlp_dropout_in_evaluation")
-    if (own.train()(fresh(x)) != 0).all():
+    output = own.train()(fresh(x))
+    if (output != 0).all():
         raise Wrong("mlp_dropout_missing")
+    drops("MLP", output, right)
 
 
 @check("MLP", 620)
@@ -508,20 +552,19 @@ def mlp_runs_in_half_precision(mine, ref, rng):
 # Block
 
 
-def block(mine, ref, rng, layer=0):
+def block(mine, ref, rng, layer=0, **settings):
     """Twins with random weights, evaluating."""
-    theirs = shake(ref.Block(ref.Config(**SIZES), layer), rng).eval()
-    return twin("Block", mine.Block(mine.Config(**SIZES), layer), theirs), theirs
+    settings = SIZES | settings
+    theirs = shake(ref.Block(ref.Config(**settings), layer), rng).eval()
+    return twin("Block", mine.Block(mine.Config(**settings), layer), theirs), theirs
 
 
 @check("Block", 700)
 def block_adds_to_the_stream(mine, ref, rng):
     """With both projections at 0 the branches say nothing: x goes through as it came."""
     own, theirs = block(mine, ref, rng)
-    with torch.no_grad():
-        for each in (theirs.attn, theirs.mlp):
-            each.c_proj.weight.zero_()
-            each.c_proj.bias.zero_()
+    silence(theirs.attn)
+    silence(theirs.mlp)
     twin("Block", own, theirs)
     x = stream(rng)
     suspect(
@@ -562,7 +605,7 @@ def block_communicates_then_computes(mine, ref, rng):
 
 @check("Block", 720)
 def block_hands_on_state_and_padding(mine, ref, rng):
-    """As the second layer of two, with padding, in pieces."""
+    """As the second layer, with padding, in pieces, and both at once."""
     own, theirs = block(mine, ref, rng, layer=1)
     x, nothing = stream(rng), torch.zeros(3, H, 6, D)
     right, unpadded = theirs(x, pad=LEFT_PAD)[LEFT_PAD], theirs(x)[LEFT_PAD]
@@ -575,6 +618,23 @@ def block_hands_on_state_and_padding(mine, ref, rng):
             written = state.layers[0][0].shape[2] > end
             raise Wrong("block_layer" if written else "block_state")
     same("Block with a cache", torch.cat(pieces, 1), theirs(x))
+    state, pieces = KVCache(3), []
+    for start, end in ((0, 4), (4, 6)):
+        state.append(0, nothing[:, :, start:end], nothing[:, :, start:end])
+        pieces.append(own(fresh(x[:, start:end]), state, LEFT_PAD[:, :end].clone()))
+    suspect("Block with padding and a cache", torch.cat(pieces, 1)[LEFT_PAD], right, block_pad_with_state=unpadded)
+
+
+@check("Block", 725)
+def block_drops_nothing_itself(mine, ref, rng):
+    """One branch says 1 and the other nothing: what is added is what that branch's own dropout makes of 1."""
+    for speaks, silent in (("attn", "mlp"), ("mlp", "attn")):
+        own, theirs = block(mine, ref, rng, dropout=DROPOUT)
+        silence(getattr(theirs, speaks), 1.0)
+        silence(getattr(theirs, silent))
+        x = torch.full((8, 8, C), 2.0)
+        output = twin("Block", own, theirs).train()(fresh(x))
+        drops(f"Block, the branch {speaks}", output - x, torch.ones_like(x))
 
 
 @check("Block", 730)
@@ -626,7 +686,7 @@ def gpt(mine, ref, rng, **settings):
     return twin("GPT", mine.GPT(mine.Config(**settings)), theirs), theirs
 
 
-def by_hand(theirs, tokens, positions, pad=None, *, scale=1.0, blocks=(0, 1), norm=True, detach=False):
+def by_hand(theirs, tokens, positions, pad=None, *, scale=1.0, blocks=range(L), norm=True, detach=False):
     """The logits of a reference model for given positions, (T,) or (B, T), None: without; and with known mistakes."""
     x = theirs.wte(tokens) * scale
     if positions is not None:
@@ -655,7 +715,7 @@ def model_has_its_parameters(mine, ref, rng):
         if parameter.shape == (V, C) and name != "wte.weight":
             raise Wrong("model_second_head", parameter=name)
     own, _ = gpt(mine, ref, rng)
-    for B, T in ((3, 6), (1, 1), (2, 8)):
+    for B, T in ((3, 6), (1, 1), (2, N)):
         output = own(some_tokens(rng, B, T))
         shape("logits", part("forward", output, "logits"), (B, T, V))
         if part("forward", output, "loss") is not None:
@@ -697,8 +757,9 @@ def model_computes_its_logits(mine, ref, rng):
         model_positions_from_1=by_hand(theirs, tokens, places + 1),
         model_no_last_norm=by_hand(theirs, tokens, places, norm=False),
         model_blocks_left_out=by_hand(theirs, tokens, places, blocks=(0,)),
-        model_first_block_twice=by_hand(theirs, tokens, places, blocks=(0, 0)),
-        model_blocks_reversed=by_hand(theirs, tokens, places, blocks=(1, 0)),
+        model_last_block_left_out=by_hand(theirs, tokens, places, blocks=range(L - 1)),
+        model_first_block_twice=by_hand(theirs, tokens, places, blocks=(0,) * L),
+        model_blocks_reversed=by_hand(theirs, tokens, places, blocks=range(L)[::-1]),
         model_embedding_scaled=by_hand(theirs, tokens, places, scale=C**0.5),
         model_probabilities=right.softmax(-1),
     )
@@ -712,8 +773,10 @@ def model_learns_through_both_ends(mine, ref, rng):
     detached = torch.autograd.grad(
         ref.cross_entropy(by_hand(theirs, tokens, torch.arange(6), detach=True), targets), theirs.wte.weight
     )[0]
-    loss = part("forward", own(tokens, fresh(targets)), "loss")
+    output = own(tokens, fresh(targets))
+    loss = part("forward", output, "loss")
     logits, right = theirs(tokens, targets)
+    same("logits beside a loss", part("forward", output, "logits"), logits)
     again = ref.cross_entropy(logits[:, :-1], targets[:, 1:])
     suspect("loss", loss, right, model_shifted=again)
     own.zero_grad()
@@ -727,15 +790,17 @@ def model_learns_through_both_ends(mine, ref, rng):
 
 @check("GPT", 940)
 def model_starts_as_gpt2_does(mine, ref, rng):
-    sizes = SIZES | {"vocab_size": 200, "block_size": 64, "n_layers": 2, "n_embd": 48}
+    sizes = SIZES | {"vocab_size": 200, "block_size": 64, "n_embd": 48}
     weights = dict(mine.GPT(mine.Config(**sizes)).named_parameters())
-    small = 0.02 / (2 * 2) ** 0.5
+    small = 0.02 / (2 * L) ** 0.5
     for name in ref.GPT(ref.Config(**sizes)).state_dict():
         if name not in weights:
             raise Wrong("missing_parameter", name="GPT", parameter=name, seen=", ".join(weights))
         value = weights[name]
         if name.endswith("c_proj.weight"):
-            normal(name, value, small, start_not_scaled=0.02, start_one_branch=0.02 / 2**0.5, start_no_root=0.02 / 4)
+            normal(
+                name, value, small, start_not_scaled=0.02, start_one_branch=0.02 / L**0.5, start_no_root=0.02 / (2 * L)
+            )
         elif value.ndim == 2:
             usual = {"start_all_scaled": small, "start_embedding": 1.0, "start_linear": (3 * value.shape[-1]) ** -0.5}
             normal(name, value, 0.02, **usual)
@@ -747,7 +812,7 @@ def model_starts_as_gpt2_does(mine, ref, rng):
 @check("GPT", 950)
 def model_goes_on_from_its_cache(mine, ref, rng):
     own, theirs = gpt(mine, ref, rng)
-    for sizes in ((1,) * 6, (3, 1, 2), (6,), (5, 3)):  # the last reaches block_size
+    for sizes in ((1,) * 6, (3, 1, 2), (6,), (5, 4)):  # the last reaches block_size
         T = sum(sizes)
         tokens, places = some_tokens(rng, T=T), torch.arange(T)
         output, right = in_pieces(own, sizes, tokens), theirs(tokens).logits
@@ -757,7 +822,7 @@ def model_goes_on_from_its_cache(mine, ref, rng):
         late = places + (places >= sizes[0])
         beside = (
             {}
-            if T == 8
+            if T == N
             else {
                 "model_positions_from_1": by_hand(theirs, tokens, places + 1),
                 "model_position_late": by_hand(theirs, tokens, late),
@@ -780,7 +845,7 @@ def model_counts_real_tokens(mine, ref, rng):
     tokens = some_tokens(rng)
     places = (LEFT_PAD.cumsum(1) - 1).clamp(min=0)
     right = by_hand(theirs, tokens, places, LEFT_PAD)
-    output = part("forward", own(tokens, pad=LEFT_PAD.clone()), "logits")
+    output = part("forward", own(fresh(tokens), pad=LEFT_PAD.clone()), "logits")
     finite("logits with padding", output)
     suspect(
         "logits with padding",
@@ -804,11 +869,13 @@ def model_counts_real_tokens(mine, ref, rng):
 @check("GPT", 970)
 def model_refuses_more_than_its_block(mine, ref, rng):
     own, _ = gpt(mine, ref, rng)
-    state = own.new_state(1)
-    own(some_tokens(rng, 1, 8), state=state)
-    for tokens, cached, given in ((9, 0, None), (1, 8, state)):
+    for tokens, cached, padded in ((N + 1, 0, False), (1, N, False), (N + 1, 0, True), (1, N, True)):
+        state = own.new_state(1) if cached else None
+        if cached:
+            own(some_tokens(rng, 1, cached), state=state)
+        pad = torch.arange(N + 1)[None] > 0 if padded else None  # with one real token less, the positions would do
         try:
-            own(some_tokens(rng, 1, tokens), state=given)
+            own(some_tokens(rng, 1, tokens), state=state, pad=pad)
         except ValueError:
             continue
         except Exception as error:
@@ -819,12 +886,10 @@ def model_refuses_more_than_its_block(mine, ref, rng):
 @check("GPT", 980)
 def model_drops_out_in_training_only(mine, ref, rng):
     """All branches silent: what is still random is dropout on the embeddings."""
-    own, theirs = gpt(mine, ref, rng, dropout=0.5)
-    with torch.no_grad():
-        for each in theirs.h:
-            for branch in (each.attn, each.mlp):
-                branch.c_proj.weight.zero_()
-                branch.c_proj.bias.zero_()
+    own, theirs = gpt(mine, ref, rng, dropout=DROPOUT)
+    for each in theirs.h:
+        silence(each.attn)
+        silence(each.mlp)
     twin("GPT", own, theirs)
     tokens = some_tokens(rng)
     if changed(theirs(tokens).logits, own(tokens).logits).any():
@@ -832,6 +897,22 @@ def model_drops_out_in_training_only(mine, ref, rng):
     own.train()
     if not changed(own(tokens).logits, own(tokens).logits).any():
         raise Wrong("model_dropout_missing")
+    # an embedding of ones in all, and a head that shows the features: the last norm leaves two values in a token, the
+    # lower where a feature was dropped
+    with torch.no_grad():
+        theirs.wte.weight.copy_(torch.eye(V, C))
+        theirs.wte.weight[-1] = 0.5
+        theirs.wpe.weight.fill_(0.5)
+        theirs.ln_f.weight.fill_(1.0)
+        theirs.ln_f.bias.zero_()
+        output = twin("GPT", own, theirs).train()(torch.full((8, N), V - 1)).logits[..., :C]
+        dropped = output < 0
+        right = theirs.ln_f(torch.where(dropped, 0.0, 1 / (1 - DROPOUT)).float())
+    if not alike(output, right):
+        raise Wrong("dropout_scale", name="GPT", expected=1 / (1 - DROPOUT))
+    share = dropped.float().mean()
+    if not abs(share - DROPOUT) <= 0.1:
+        raise Wrong("dropout_share", name="GPT", seen=share, expected=DROPOUT)
 
 
 @check("GPT", 990)

@@ -8,6 +8,7 @@ from kakehashi.journey.lm_checks import (
     HALF,
     LEFT_PAD,
     Loss,
+    alike,
     changed,
     in_pieces,
     keeps_its_config,
@@ -164,17 +165,18 @@ def norm_recalls_in_evaluation(mine, ref, rng):
     own, theirs = norm(mine, ref, rng)
     own.eval()
     theirs.eval()
-    x = features(rng, 3, 5)
-    rows = x.flatten(0, -2)
-    batch = (x - rows.mean(0)) / torch.sqrt(rows.var(0, correction=0) + theirs.eps) * theirs.weight + theirs.bias
+    x = features(rng, 3, 6)
     outside = (x - theirs.running_mean) / (theirs.running_var.sqrt() + theirs.eps) * theirs.weight + theirs.bias
-    suspect(
-        "BatchNorm in evaluation",
-        own(fresh(x)),
-        theirs(x),
-        norm_batch_in_evaluation=batch,
-        norm_eps_outside=outside,
-    )
+    for counted in (None, LEFT_PAD):  # as the model calls it in an evaluation with targets
+        rows = x.flatten(0, -2) if counted is None else x[counted]
+        batch = (x - rows.mean(0)) / torch.sqrt(rows.var(0, correction=0) + theirs.eps) * theirs.weight + theirs.bias
+        suspect(
+            "BatchNorm in evaluation",
+            own(fresh(x), None if counted is None else counted.clone()),
+            theirs(x, counted),
+            norm_batch_in_evaluation=batch,
+            norm_eps_outside=outside,
+        )
     if changed(theirs.running_mean, own.running_mean).any() or changed(theirs.running_var, own.running_var).any():
         raise Wrong("norm_learns_in_evaluation")
 
@@ -206,6 +208,16 @@ def norm_survives_a_small_batch(mine, ref, rng):
         same(f"BatchNorm, rows: {rows}", *outputs)
         same(f"running_var, rows: {rows}", own.running_var, theirs.running_var)
         same(f"running_mean, rows: {rows}", own.running_mean, theirs.running_mean)
+
+
+@check("BatchNorm", 255)
+def norm_far_from_zero(mine, ref, rng):
+    """A small deviation from a large mean: the difference of two large squares has lost it."""
+    own, theirs = norm(mine, ref, rng, 1e-5)
+    x = 100 + 0.01 * torch.randn(3, 5, K, generator=rng)
+    output, right = own(fresh(x)), theirs(x)
+    if not alike(output, right, tol=2e-2):  # the mean itself is rounded at 1e-5, a thousandth of the deviation
+        raise Wrong("norm_cancels")
 
 
 @check("BatchNorm", 260)
@@ -374,6 +386,22 @@ def model_normalises_over_what_counts(mine, ref, rng):
         same("norm.running_mean", own.norm.running_mean, theirs.norm.running_mean)
 
 
+@check("MLP", 455)
+def model_recalls_in_evaluation(mine, ref, rng):
+    """In eval() the running statistics count and stay, with targets, too; and the logits are there beside the loss."""
+    own, theirs = model(mine, ref, rng)
+    tokens, targets = some_tokens(rng), targets_with_gaps(rng, 3, 6, V)
+    batch = twin("MLP", ref.MLP(ref.Config(**SIZES)), theirs).train()(tokens, targets)
+    right = theirs(tokens, targets)
+    output = own(tokens, fresh(targets))
+    logits = part("forward", output, "logits")
+    suspect("logits beside a loss", logits, right.logits, norm_batch_in_evaluation=batch.logits)
+    suspect("loss", part("forward", output, "loss"), right.loss, norm_batch_in_evaluation=batch.loss)
+    for name, value in theirs.named_buffers():
+        if changed(value, own.state_dict()[name]).any():
+            raise Wrong("norm_learns_in_evaluation")
+
+
 @check("MLP", 460)
 def model_goes_on_from_its_state(mine, ref, rng):
     own, theirs = model(mine, ref, rng)
@@ -396,7 +424,7 @@ def model_does_not_read_padding(mine, ref, rng):
     tokens = some_tokens(rng)
     right = theirs(tokens, pad=LEFT_PAD).logits
     unseen = theirs(tokens).logits
-    output = part("forward", own(tokens, pad=LEFT_PAD.clone()), "logits")
+    output = part("forward", own(fresh(tokens), pad=LEFT_PAD.clone()), "logits")
     suspect("logits with padding", output[LEFT_PAD], right[LEFT_PAD], model_padding=unseen[LEFT_PAD])
     pieces = in_pieces(own, (4, 1, 1), tokens, LEFT_PAD)
     same("logits of padded pieces", pieces[LEFT_PAD], right[LEFT_PAD])
