@@ -91,6 +91,12 @@ def test_a_file_with_one_symbol_alone_borrows_the_others(grade, reference):
     assert [each.ok for each in result.results] == [True, True] and result.blank == ["Gain", "Net"]
 
 
+def test_what_the_learners_code_printed_holds_no_warning_about_our_frames(grade):
+    number = "    import math\n    print(math.tanh(torch.zeros((), requires_grad=True)))\n"
+    result = grade((SQUASH, f"{number}{SQUASH}"), symbols=["squash"])
+    assert result.right and set(result.log.splitlines()) == {"0.0"}
+
+
 def test_symbols_can_be_asked_for_alone(grade):
     result = grade(symbols=["Gain.forward"])
     assert result.right and [each.check for each in result.results] == ["gain_multiplies"]
