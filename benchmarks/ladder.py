@@ -32,6 +32,7 @@ COMMAND = (
     "kakehashi train --model gpt2 --preset gpt2-nano --data tinyshakespeare --batch-size 12 --lr 1e-3 --steps 2000"
 )
 PEER = "a plain loop in nanoGPT's manner"
+SEEDS = (1, 2, 3)
 STEPS, TURNS = 20, 30  # steps in a turn, of ours and then of the peer's
 
 
@@ -54,15 +55,15 @@ def plain() -> Iterator[Row]:
 
 def full() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        plan = planned()
-        tokens = tokens_file(plan, Path(folder))
+        plans = [planned(seed=seed) for seed in SEEDS]
+        ours, peers = iter(plans), iter(plans)
         yield measure(
-            "validation loss, whole split",
+            f"validation loss, whole split, seeds {', '.join(map(str, SEEDS))}",
             "nats",
-            lambda: loss(plan, Path(folder)),
-            lambda: peers_loss(plan, tokens),
-            repeats=1,
-            command=COMMAND,
+            lambda: loss(next(ours), Path(folder)),
+            lambda: peers_loss(next(peers), Path(folder)),
+            repeats=len(SEEDS),
+            command=f"{COMMAND} --seed N",
             peer_name=PEER,
             goal="ours <= 1.90",
         )
@@ -108,9 +109,10 @@ def tokens_file(plan: Plan, folder: Path) -> Path:
     return path
 
 
-def peers_loss(plan: Plan, tokens: Path) -> float:
+def peers_loss(plan: Plan, folder: Path) -> float:
     """Of its last weights, over the same targets as ours."""
-    *_, model = peer_nanogpt.train(tokens, plan.tokenizer.vocab_size, steps=SETTINGS["steps"])
+    tokens, seed = tokens_file(plan, folder), plan.config.seed
+    *_, model = peer_nanogpt.train(tokens, plan.tokenizer.vocab_size, steps=SETTINGS["steps"], seed=seed)
     total, n_targets = 0.0, 0
     with torch.no_grad():
         for batch in plan.sources[1].whole(batch_size=64):

@@ -471,7 +471,7 @@ def test_what_the_tests_need_is_added_when_it_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize("target", ["install", "tour", "test", "test-slow", "bench", "lint"])
 def test_make_is_a_face_over_the_bootstrap(target, tool):
-    done = run(tool("make"), "--dry-run", target, "PYTHON=py", "ARGS=--flag")
+    done = run(tool("make"), "--no-print-directory", "--dry-run", target, "PYTHON=py", "ARGS=--flag")
     command, _, rest = done.stdout.strip().partition(" bootstrap.py ")
     assert done.returncode == 0 and command == "py" and rest.split()[0] == target.partition("-")[0]
     assert ("--slow" in rest) == (target == "test-slow") and ("--flag" in rest) == (target != "lint")
