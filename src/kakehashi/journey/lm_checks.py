@@ -219,10 +219,11 @@ def in_pieces(model: Any, sizes: tuple[int, ...], tokens: Tensor, pad: Tensor | 
     """
     state, at, logits = model.new_state(len(tokens)), 0, []
     for size in sizes:
-        seen = None if pad is None else pad[:, : at + size]
-        given, known = fresh(tokens[:, at : at + size]), None if seen is None else fresh(seen)
+        given = fresh(tokens[:, at : at + size])
+        known = None if pad is None else fresh(pad[:, : at + size])
         output = model(given, state=state, pad=known)
-        if not torch.equal(given, tokens[:, at : at + size]) or (seen is not None and not torch.equal(known, seen)):
+        kept = pad is None or known is None or torch.equal(known, pad[:, : at + size])
+        if not (kept and torch.equal(given, tokens[:, at : at + size])):
             raise Wrong("overwrites", name="forward")
         logits.append(shape("logits", part("forward", output, "logits"), (len(tokens), size, output.logits.shape[-1])))
         at += size

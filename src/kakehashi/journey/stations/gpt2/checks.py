@@ -4,6 +4,7 @@ No two that code could take for each other are equal: H is not sqrt(D), L not H,
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -686,7 +687,9 @@ def gpt(mine, ref, rng, **settings):
     return twin("GPT", mine.GPT(mine.Config(**settings)), theirs), theirs
 
 
-def by_hand(theirs, tokens, positions, pad=None, *, scale=1.0, blocks=range(L), norm=True, detach=False):
+def by_hand(
+    theirs, tokens, positions, pad=None, *, scale=1.0, blocks: Sequence[int] = range(L), norm=True, detach=False
+):
     """The logits of a reference model for given positions, (T,) or (B, T), None: without; and with known mistakes."""
     x = theirs.wte(tokens) * scale
     if positions is not None:
@@ -756,9 +759,9 @@ def model_computes_its_logits(mine, ref, rng):
         model_position_0=by_hand(theirs, tokens, torch.zeros_like(places)),
         model_positions_from_1=by_hand(theirs, tokens, places + 1),
         model_no_last_norm=by_hand(theirs, tokens, places, norm=False),
-        model_blocks_left_out=by_hand(theirs, tokens, places, blocks=(0,)),
+        model_blocks_left_out=by_hand(theirs, tokens, places, blocks=range(1)),
         model_last_block_left_out=by_hand(theirs, tokens, places, blocks=range(L - 1)),
-        model_first_block_twice=by_hand(theirs, tokens, places, blocks=(0,) * L),
+        model_first_block_twice=by_hand(theirs, tokens, places, blocks=[0] * L),
         model_blocks_reversed=by_hand(theirs, tokens, places, blocks=range(L)[::-1]),
         model_embedding_scaled=by_hand(theirs, tokens, places, scale=C**0.5),
         model_probabilities=right.softmax(-1),
