@@ -67,9 +67,19 @@ def full() -> Iterator[Row]:
             peer_name=PEER,
             goal="ours <= 1.90",
         )
+        faster = iter([planned(seed=seed, lr=2e-3, min_lr=2e-4) for seed in SEEDS])
+        yield measure(
+            "the same at twice the learning rate",
+            "nats",
+            lambda: loss(next(faster), Path(folder)),
+            repeats=len(SEEDS),
+            command=f"{COMMAND.replace('1e-3', '2e-3')} --seed N",
+            goal="ours <= 1.90",
+            why="no peer: nanoGPT's setting is 1e-3",
+        )
 
 
-def planned(**changed: int) -> Plan:
+def planned(**changed: float) -> Plan:
     return training.plan("gpt2", "tinyshakespeare", preset="gpt2-nano", **(SETTINGS | changed))
 
 
