@@ -65,7 +65,6 @@ def full() -> Iterator[Row]:
             repeats=len(SEEDS),
             command=f"{COMMAND} --seed N",
             peer_name=PEER,
-            goal="ours <= 1.90",
         )
         faster = iter([planned(seed=seed, lr=2e-3, min_lr=2e-4) for seed in SEEDS])
         yield measure(
