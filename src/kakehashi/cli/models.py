@@ -57,7 +57,8 @@ def train(
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
         made = Run.open(resume)
-        console.say(t("cli.train.resuming", run=made.path, **{n: made.summary()[n] for n in ("step", "steps")}))
+        so_far = made.summary()
+        console.say(t("cli.train.resuming", run=made.path, step=so_far["step"], steps=so_far["steps"]))
     else:
         plan = training.plan(
             model,
