@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 IGNORE = -100  # a target with this value is not counted
+END = 0  # the token that ends a document, and stands before its first character
 
 
 class Output(NamedTuple):
@@ -85,3 +86,13 @@ class TokenWindow:
         seen = torch.cat((self.tokens.to(tokens.device), tokens), 1)
         self.tokens = seen[:, seen.shape[1] - size :]
         return seen
+
+
+class RecurrentState:
+    """What a recurrent model knows of the tokens read so far: for each layer its tensors, each (B, K).
+
+    They are values without a history: backpropagation ends where a state was handed on.
+    """
+
+    def __init__(self, layers: list[tuple[Tensor, ...]]):
+        self.layers = layers
