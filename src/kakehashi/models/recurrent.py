@@ -4,7 +4,7 @@ Papers: Elman, "Finding Structure in Time" (1990); Hochreiter & Schmidhuber, "Lo
 forget gate of Gers, Schmidhuber & Cummins (2000) and its bias of 1 of Jozefowicz et al. (2015); Cho et al., "Learning
 Phrase Representations using RNN Encoder-Decoder" (2014), the GRU; Williams & Peng (1990), truncated backpropagation.
 Deviations: the LSTM has no peepholes; the GRU's reset gate acts on the product with the state (Cho: on the state), as
-in torch and cuDNN; two biases a gate, as in torch, so that weights copy both ways; a document begins with an empty state.
+in torch and cuDNN; two biases a gate, as in torch, so that weights copy both ways; a document begins without memory.
 Axes: B batch, T time, C width of what a layer reads, K hidden units, G gates of a cell, L layers, V vocabulary.
 """
 
