@@ -101,7 +101,7 @@ class Block(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """Embeds the tokens in sight, joins them in L layers, dilations 1, 2, 4, ..., and predicts from what all layers said.
+    """Embeds the tokens in sight, joins them in L layers, dilations 1, 2, 4, ..., predicts from what all layers said.
 
     Parameters: embedding.weight (V + 1, C), normal with deviation 1; row V stands for "before the beginning". blocks,
     L of them. hidden (C -> K), a Linear; output (K -> V), a Linear with gain 0.1. Keeps `.config`.
