@@ -101,6 +101,7 @@ def test_help_does_not_wait_for_torch(tmp_path):
         (["train", "--data", "nowhere.txt"], "nowhere.txt"),
         (["train", "--resume", "nowhere"], "nowhere"),
         (["train", "--engine", "numpy"], "numpy"),
+        (["train", "--carry"], "gpt2 keeps a KVCache"),
         (["sample", "nowhere"], "nowhere"),
         (["show", "nowhere"], "nowhere"),
         (["data", "get", "nix"], "nix"),
@@ -143,6 +144,15 @@ def test_resuming_a_finished_run_changes_no_weights(trained):
     weights = (folder / summary["run"] / "model.safetensors").read_bytes()
     kakehashi("train", "--resume", summary["run"], cwd=folder, check=0)
     assert (folder / summary["run"] / "model.safetensors").read_bytes() == weights
+
+
+def test_training_on_the_lectures_split_warns_of_what_is_known(data_dir, tmp_path):
+    data = ["--data", "names", "--split", "lecture", "--window", 5]
+    done = kakehashi("train", "--model", "mlp", *data, "--steps", 1, "--json", cwd=tmp_path, check=0)
+    warning, *rest = done.stderr.splitlines()
+    assert "13% of the validation documents" in warning and "13%" not in "".join(rest)
+    config = json.loads((tmp_path / said(done)["run"] / "config.json").read_text(encoding="utf-8"))
+    assert config["data"]["block_size"] == 5 and config["data"]["split"].startswith("lecture")
 
 
 def test_an_unknown_character_in_a_prompt_is_named(trained):

@@ -2,10 +2,12 @@
 
 import ast
 import os
+import random
 import re
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -316,6 +318,22 @@ def test_what_cannot_be_split_is_one_clear_line(documents, unit):
     says(lambda: corpus(documents, unit).split(), "mine is too small to be split 90/10", "choose more data")
 
 
+@given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=10, max_size=60))
+def test_the_lectures_split_keeps_duplicates_and_measures_them(documents):
+    split = corpus(documents, "document").lecture_split()
+    n = len(documents)
+    assert (len(split.train), len(split.val)) == (n * 8 // 10, n * 9 // 10 - n * 8 // 10)
+    assert not Counter(split.train + split.val) - Counter(documents)
+    assert split.shared == sum(split.train.count(text) > 0 for text in split.val) / len(split.val)
+    if len(set(documents)) > 1:
+        assert corpus(documents, "document").split().shared == 0
+
+
+def test_what_the_lectures_split_cannot_divide_is_one_clear_line():
+    says(lambda: corpus(["abc"], "stream").lecture_split(), "mine is a stream", "--unit document")
+    says(lambda: corpus(["a", "b"], "document").lecture_split(), "too small for the lecture's split: 2 documents")
+
+
 # The real sets
 
 
@@ -330,6 +348,15 @@ def test_names_are_makemores(data_dir):
     assert names.sha256 == {each.name: each for each in data.catalogue()}["names"].sha256
     split = names.split()
     assert len(split.train) + len(split.val) == len(set(names.documents)) == 29494
+
+
+def test_names_are_split_as_the_lectures_do(data_dir):
+    words = (data_dir / "names" / "names.txt").read_text(encoding="utf-8").splitlines()
+    random.seed(42)
+    random.shuffle(words)
+    split = data.corpus("names").lecture_split()
+    assert (split.train, split.val) == (tuple(words[:25626]), tuple(words[25626:28829]))
+    assert f"{split.shared:.0%}" == "13%"
 
 
 def test_tinyshakespeare_is_split_as_nanogpt_does(data_dir):

@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kakehashi import data
-from kakehashi.data.batches import IGNORE, Source
+from kakehashi.data.batches import IGNORE, Lanes, Source
 from kakehashi.tokenizers import CharTokenizer
 
 TEXTS = st.lists(st.text(alphabet="abc", max_size=9), min_size=1, max_size=9)
@@ -131,6 +131,75 @@ def test_a_stream_without_one_whole_window_to_train_on_is_refused():
     split = data.Split(("abc",), ("a",), "by hand")
     train, val = data.sources(split, ABC, 4, "stream")
     assert (train.n_items, val.n_items, val.n_targets) == (1, 1, 2)
-    with pytest.raises(data.DataError, match="too short: 4 tokens, and block_size is 5"):
-        data.sources(split, ABC, 5, "stream")
+    for carry in (False, True):
+        with pytest.raises(data.DataError, match="too short: 4 tokens, and a window has 5"):
+            data.sources(split, ABC, 5, "stream", carry)
     data.sources(split, ABC, 5, "document")
+
+
+# Lanes
+
+
+@given(st.integers(1, 60), SIZE, SIZE, st.integers(0, 99))
+def test_each_row_of_lanes_goes_on_where_it_ended_until_an_epoch_begins(size, block, n_lanes, seed):
+    documents, tokenizer = ring(1, size)
+    source = Lanes(documents, tokenizer, block)
+    assume(n_lanes <= source.n_items)
+    windows = (size + 1) // (n_lanes * block)
+    seen = []
+    for step in range(3 * windows):
+        batch = source.batch(step, n_lanes, seed)
+        (tokens,) = batch.inputs
+        assert tokens.shape == batch.targets.shape == (n_lanes, block) and batch.n_targets == n_lanes * block
+        assert ((batch.targets - tokens) % (size + 1) == 1).all()  # the character after it, round the ring
+        assert batch.follows == (step % windows > 0)
+        if batch.follows:
+            assert (tokens[:, 0] == seen[-1][:, -1]).all()
+        seen.append(batch.targets)
+    for epoch in range(3):
+        targets = np.concatenate(seen[epoch * windows : (epoch + 1) * windows]).ravel()
+        assert len(set(targets.tolist())) == len(targets) > size + 1 - n_lanes * block  # what is over fills no column
+
+
+def test_no_target_is_left_out_of_every_epoch_of_lanes():
+    documents, tokenizer = ring(1, 40)
+    source = Lanes(documents, tokenizer, 4)  # two lanes of 5 windows leave one of 41 targets out
+    seen = [set(np.concatenate([source.batch(5 * e + i, 2, 5).targets for i in range(5)]).ravel()) for e in range(9)]
+    assert {len(each) for each in seen} == {40} and len(set.union(*seen)) == 41
+
+
+def test_a_batch_of_lanes_depends_on_its_arguments_alone():
+    documents, tokenizer = ring(1, 90)
+    one, other = (Lanes(documents, tokenizer, 4) for _ in range(2))
+    for step in (3, 0, 50, 3):
+        for seed in range(20):
+            one.batch(step, 6, seed)
+        assert (one.batch(step, 6, 1).targets == other.batch(step, 6, 1).targets).all()
+    assert (one.batch(0, 6, 1).targets != one.batch(0, 6, 2).targets).any()
+
+
+@given(TEXTS, SIZE, st.integers(1, 40))
+def test_whole_reads_each_lane_to_its_end_and_each_target_once(texts, block, n_lanes):
+    source = Lanes(tuple(texts), ABC, block)
+    batches = list(source.whole(n_lanes))
+    assert [batch.follows for batch in batches] == [False] + [True] * (len(batches) - 1)
+    assert all(batch.n_targets == (batch.targets != IGNORE).sum() for batch in batches)
+    targets = np.concatenate([batch.targets for batch in batches], 1)  # (lanes, longest)
+    inputs = np.concatenate([batch.inputs[0] for batch in batches], 1)
+    real = targets != IGNORE
+    lengths = real.sum(1)
+    assert len(lengths) <= n_lanes and np.ptp(lengths) <= 1
+    assert all(real[lane, :n].all() for lane, n in enumerate(lengths))
+    tokens = [0, *(token for text in texts for token in [*ABC.encode(text), 0])]
+    assert targets[real].tolist() == tokens[1:] and inputs[real].tolist() == tokens[:-1]
+    assert (inputs[~real] == 0).all() and source.n_targets == len(tokens) - 1
+
+
+def test_what_cannot_be_laid_in_lanes_is_one_clear_line():
+    split = data.Split(("abcabc",), ("a",), "by hand")
+    with pytest.raises(data.DataError, match="carry needs a stream, and each document is learnt alone"):
+        data.sources(split, ABC, 3, "document", carry=True)
+    train, _ = data.sources(split, ABC, 3, "stream", carry=True)
+    assert train.batch(0, 2, 1).targets.shape == (2, 3)
+    with pytest.raises(data.DataError, match="too short for 3 lanes: 7 tokens, and a window has 3"):
+        train.batch(0, 3, 1)

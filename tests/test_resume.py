@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kakehashi import Mistake, training
+from kakehashi import Mistake, runs, training
 from kakehashi.runs import Run
 from kakehashi.training import Callback, Interrupted
 
@@ -331,6 +332,29 @@ def test_a_callback_can_stop_a_run_outside_the_main_thread(plan, whole, tmp_path
     thread.join()
     assert caught == [4]
     assert left_by(finish(plan, Run.open(run.path))) == whole
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("lstm-char", "float32"), ("rnn-char", "bfloat16")])
+def test_a_carried_state_goes_on_where_it_was_left(tmp_path, name, dtype, monkeypatch):
+    presets = runs.resolve(name).family.presets
+    monkeypatch.setitem(presets, name, replace(presets[name], n_layers=2, n_embd=4, n_hidden=6))
+    text = tmp_path / "fox.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    settings = {"steps": 9, "batch_size": 3, "accumulate": 2, "eval_every": 3, "checkpoint_every": 4, "log_every": 2}
+    plan = training.plan(name, text, carry=True, window=6, dtype=dtype, lr=0.05, **settings)
+    whole = left_by(finish(plan, plan.create(tmp_path)))
+    for step in (1, 4, 6):
+        run = plan.create(tmp_path)
+        with pytest.raises(Interrupted):
+            finish(plan, run, [PressesCtrlC(step, "on_step")])
+        assert any(name.startswith("carried.") for name in run.load_checkpoint().optimizer)
+        training.train(run.config, Run.open(run.path))
+        run.write_samples("the samples of a finished run")
+        assert left_by(run) == whole, f"Ctrl-C at step {step}"
+    for at in range(31, operations(plan, tmp_path), 41) if hasattr(os, "fork") else ():
+        run = plan.create(tmp_path)
+        assert killed_at(plan, run, at, MOMENTS[at % 3])
+        assert left_by(finish(plan, Run.open(run.path))) == whole, f"killed at operation {at}"
 
 
 PROGRAM = """

@@ -267,6 +267,130 @@ def test_learning_a_bigram_comes_near_to_counting(tmp_path):
     assert run.summary()["val_loss"] == pytest.approx(evaluate(model, plan.sources[1], TorchEngine()), abs=0.02)
 
 
+# --- The state carried from batch to batch ---
+
+
+@pytest.fixture
+def poem(tmp_path):
+    """A stream of 450 characters."""
+    path = tmp_path / "poem.txt"
+    path.write_text("".join(np.random.default_rng(0).choice(list("abcd\n"), 450, p=[0.4, 0.3, 0.1, 0.1, 0.1])), "utf-8")
+    return path
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """small(preset, **changes): that preset of the recurrent models with few units, until the test ends."""
+
+    def change(name, **changes):
+        presets = runs.resolve(name).family.presets
+        monkeypatch.setitem(presets, name, replace(presets[name], **{"n_embd": 6, "n_hidden": 8} | changes))
+        return name
+
+    return change
+
+
+def test_a_carried_step_is_truncated_backpropagation_through_time(poem, small, tmp_path):
+    name = small("lstm-char", n_layers=2)
+    settings = {"steps": 18, "batch_size": 3, "lr": 0.02, "accumulate": 2, "eval_every": 4, "window": 5}
+    plan = training.plan(name, poem, carry=True, clip=0.0, weight_decay=0.0, **settings)
+    run = trained(plan, tmp_path)
+
+    torch.manual_seed(plan.config.seed)
+    family = runs.resolve(name).family
+    first = family.Model(family.Config(**plan.config.model.config)).state_dict()
+    V = plan.tokenizer.vocab_size
+    net = torch.nn.ModuleList(
+        [torch.nn.Embedding(V, 6), torch.nn.LSTM(6, 8, 2, batch_first=True), torch.nn.Linear(8, V)]
+    )
+    embedding, lstm, output = net
+    theirs = {"embedding.weight": embedding.weight, "output.weight": output.weight, "output.bias": output.bias}
+    for i in range(2):
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        theirs |= {f"layers.{i}.{kind}": getattr(lstm, f"{kind}_l{i}") for kind in kinds}
+    with torch.no_grad():
+        for key, tensor in theirs.items():
+            tensor.copy_(first[key])
+    optimizer = torch.optim.AdamW(net.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+    zeros, epochs = torch.zeros(2, 3, 8), 0
+    for step in range(18):
+        optimizer.zero_grad()
+        losses = []
+        for batch in (plan.sources[0].batch(2 * step + i, 3, plan.config.seed) for i in range(2)):
+            tokens, targets = torch.from_numpy(batch.inputs[0]), torch.from_numpy(batch.targets)
+            if not batch.follows:
+                h, c, epochs = zeros, zeros, epochs + 1
+            h, c, hidden = h.detach(), c.detach(), []
+            for t in range(5):
+                knows = (tokens[:, t, None] != 0).float()  # END empties the state
+                now, (h, c) = lstm(embedding(tokens[:, t, None]), (h * knows, c * knows))
+                hidden.append(now)
+            losses.append(F.cross_entropy(output(torch.cat(hidden, 1)).flatten(0, 1), targets.flatten()) / 2)
+            losses[-1].backward()
+        for group in optimizer.param_groups:
+            group["lr"] = warmup_cosine(step, steps=18, lr=0.02, min_lr=0.002)
+        optimizer.step()
+        assert rows(run, "train")[step]["loss"] == pytest.approx(sum(losses).item(), rel=1e-5)
+    assert epochs == 2
+    ours = run.load_checkpoint().weights
+    for key, tensor in theirs.items():
+        np.testing.assert_allclose(ours[key], tensor.detach().numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_with_its_state_carried_a_model_remembers_more_than_a_window(small, tmp_path):
+    period, window = "ababbaab", 3
+    path = tmp_path / "round.txt"
+    path.write_text(period * 1000, encoding="utf-8")
+    # what no model can do better that sees of each window its i tokens alone: the entropy after i letters
+    ring, entropies = period * 2, []
+    for i in range(1, window + 1):
+        pasts = [ring[at : at + i] for at in range(len(period))]
+        followed = [ring[at : at + i + 1] for at in range(len(period))]
+        entropies.append(
+            np.mean([math.log(pasts.count(a) / followed.count(b)) for a, b in zip(pasts, followed, strict=True)])
+        )
+    name, losses = small("gru-char", n_hidden=16), {}
+    for carry in (False, True):
+        settings = {"steps": 300, "batch_size": 8, "lr": 0.02, "eval_every": 300, "weight_decay": 0.0}
+        plan = training.plan(name, path, carry=carry, window=window, **settings)
+        losses[carry] = trained(plan, tmp_path).summary()["val_loss"]
+    assert losses[False] > 0.98 * np.mean(entropies) > 2 * losses[True]
+
+
+def test_carried_evaluation_reads_each_lane_as_one_text(poem, small):
+    plan = training.plan(small("gru-char"), poem, carry=True, window=7, batch_size=4)
+    source = plan.sources[1]
+    model = TorchEngine().build(
+        runs.resolve("gru-char").family, runs.resolve("gru-char").family.Config(**plan.config.model.config), 0
+    )
+    for batch_size in (1, 3, 1000):
+        batches = list(source.whole(batch_size))
+        tokens, targets = (
+            torch.from_numpy(np.concatenate(parts, 1))
+            for parts in ([batch.inputs[0] for batch in batches], [batch.targets for batch in batches])
+        )
+        assert tokens.shape[1] > 7 or batch_size == 1000
+        logits = model(tokens).logits.double()  # every lane from its beginning to its end at once
+        expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100).item()
+        assert evaluate(model, source, TorchEngine(), batch_size) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        ("mlp", {}, "mlp keeps a TokenWindow"),
+        ("gpt2", {}, "gpt2 keeps a KVCache"),
+        ("gru-char", {"unit": "document"}, "each document is learnt alone: say --unit stream"),
+        ("gru-char", {"window": 40, "batch_size": 11}, "batch_size must be at most 10, "),
+        ("gru-char", {"window": 500}, "too short: 406 tokens, and a window has 500"),
+    ],
+)
+def test_what_cannot_be_carried_is_told_in_a_line(poem, model, settings, said):
+    with pytest.raises(Mistake) as caught:
+        training.plan(model, poem, carry=True, **settings)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
 # --- Callbacks ---
 
 
@@ -432,6 +556,9 @@ def test_spoilt_weights_are_not_saved(text, tmp_path):
         {"eval_every": 0},
         {"checkpoint_every": 0},
         {"log_every": 0},
+        {"carry": "perhaps"},
+        {"window": 0},
+        {"split": "thirds"},
         {"dtype": "float8"},
         {"device": "tpu"},
         {"seed": -1},
@@ -500,6 +627,40 @@ def test_a_model_that_slides_is_trained_on_windows_longer_than_it_sees(text):
     assert plan.config.model.config["block_size"] == 3
     assert plan.config.data.block_size == 64
     assert plan_for(text, "mlp", preset="mlp-wide").config.model.config["block_size"] == 8
+
+
+def test_the_window_of_a_model_that_slides_can_be_said(text):
+    for model in ("mlp", "gru-char"):
+        assert plan_for(text, model).config.data.block_size == 64
+        plan = plan_for(text, model, window=5)
+        assert plan.config.data.block_size == 5 and plan.sources[0].batch(0, 9, 1).targets.shape == (9, 5)
+    with pytest.raises(TrainingError, match="got 32: gpt2 sees its block_size of 64 tokens"):
+        plan_for(text, "gpt2", window=32)
+
+
+def test_a_plan_on_the_lectures_split_says_so_and_what_is_shared(text):
+    text.write_text(text.read_text(encoding="utf-8") + "\nab" * 40, encoding="utf-8")
+    plan = plan_for(text, split="lecture")
+    assert plan.config.data.split == plan.split.name and "duplicates kept" in plan.split.name
+    assert 0 < plan.split.shared < 1
+    assert plan.sources[1].n_targets == sum(len(word) + 1 for word in plan.split.val)
+    assert plan_for(text).split.shared == 0
+    with pytest.raises(Mistake, match="words is a stream"):
+        training.plan("mlp", text, split="lecture")
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("mlp", {"unit": "document", "split": "lecture", "window": 4}), ("gru-char", {"carry": True, "window": 9})],
+)
+def test_a_run_that_goes_on_reads_what_it_was_planned_to_read(text, tmp_path, model, settings):
+    plan = training.plan(model, text, batch_size=4, **settings)
+    config = plan.create(tmp_path).config
+    for planned, opened in zip(plan.sources, training.open_sources(config, plan.tokenizer), strict=True):
+        assert type(opened) is type(planned)
+        for step in (0, 5):
+            np.testing.assert_equal(opened.batch(step, 4, 1), planned.batch(step, 4, 1))
+        np.testing.assert_equal(list(opened.whole(4)), list(planned.whole(4)))
 
 
 def test_a_run_can_start_from_anothers_weights(text, tmp_path):

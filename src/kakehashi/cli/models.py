@@ -24,12 +24,15 @@ def train(
     lr: Annotated[float | None, typer.Option(help=t("cli.train.lr"))] = None,
     weight_decay: Annotated[float | None, typer.Option(help=t("cli.train.weight_decay"))] = None,
     accumulate: Annotated[int | None, typer.Option(help=t("cli.train.accumulate"))] = None,
+    carry: Annotated[bool, typer.Option("--carry", help=t("cli.train.carry"))] = False,
+    window: Annotated[int | None, typer.Option(help=t("cli.train.window"))] = None,
     checkpoint_every: Annotated[int | None, typer.Option(help=t("cli.train.checkpoint_every"))] = None,
     dtype: Annotated[str | None, typer.Option(help=t("cli.train.dtype"))] = None,
     engine: Annotated[str, typer.Option(help=t("cli.train.engine"))] = "torch",
     device: Device = "cpu",
     seed: Seed = 1337,
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
+    split: Annotated[str, typer.Option(help=t("cli.train.split"))] = "distinct",
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
@@ -47,6 +50,7 @@ def train(
         "lr": lr,
         "weight_decay": weight_decay,
         "accumulate": accumulate,
+        "carry": carry,
         "checkpoint_every": checkpoint_every,
         "dtype": dtype,
     }
@@ -68,10 +72,14 @@ def train(
             seed=seed,
             encoding=encoding,
             unit=unit,
+            split=split,
+            window=window,
             from_run=from_run,
             device=device,
             **{name: value for name, value in given.items() if value is not None},
         )
+        if plan.split.shared:
+            console.say(t("cli.train.shared", share=plan.split.shared, split=plan.split.name), "yellow")
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
         if plan.borrowed:
             console.say(t("cli.train.borrowed", symbols=", ".join(plan.borrowed)))

@@ -7,17 +7,19 @@ train, val = data.sources(split, tokenizer, block_size=16, unit=corpus.unit)
 train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(tokens,), targets, n_targets)
 """
 
-from kakehashi.data.batches import Batch, Source, sources
-from kakehashi.data.corpora import Corpus, Split, corpus
+from kakehashi.data.batches import Batch, Lanes, Source, sources
+from kakehashi.data.corpora import LECTURE, Corpus, Split, corpus
 from kakehashi.data.errors import DataError
 from kakehashi.data.sets import DataSet, catalogue, find, get
 from kakehashi.data.text import detect, read_text
 
 __all__ = [
+    "LECTURE",
     "Batch",
     "Corpus",
     "DataError",
     "DataSet",
+    "Lanes",
     "Source",
     "Split",
     "catalogue",

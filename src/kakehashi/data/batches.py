@@ -23,12 +23,14 @@ IGNORE = -100  # the target where nothing is to be predicted, as in models/proto
 class Batch(NamedTuple):
     """One step's data. Of a language model: inputs == (tokens (B, T),), targets (B, T), both int64.
 
-    n_targets: how many targets count, those that are not -100.
+    n_targets: how many targets count, those that are not -100. follows: None where each row stands alone. In lanes:
+    whether row b goes on where row b of the batch before ended; False: all lanes begin.
     """
 
     inputs: tuple[Any, ...]
     targets: Any
     n_targets: int
+    follows: bool | None = None
 
 
 class Encoder(Protocol):
@@ -90,13 +92,61 @@ class Source:
         return Batch((tokens,), targets, int(lengths.sum()))
 
 
-def sources(split: Split, tokenizer: Encoder, block_size: int, unit: str) -> tuple[Source, Source]:
-    """(train, val) of a split. Raises DataError where a stream has no whole window to train on."""
-    train, val = (Source(texts, tokenizer, block_size, unit) for texts in (split.train, split.val))
+class Lanes(Source):
+    """A stream in lanes side by side, each read window after window, for a model that carries its state along.
+
+        lane 0    the first part of the text     window 0 | window 1 | ...
+        lane 1    the part after it              window 0 | window 1 | ...     a batch is a column, a row for each lane
+
+    n_items: whole windows in the text, and so the most lanes there can be in training.
+    """
+
+    def __init__(self, texts: tuple[str, ...], tokenizer: Encoder, block_size: int):
+        super().__init__(texts, tokenizer, block_size, "stream")
+        self._block_size = block_size
+        self.n_items = self.n_targets // block_size
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
+        """In step s of an epoch, the s-th window of each of `batch_size` lanes: a pure function of its arguments.
+
+        Windows are whole and lanes equally long; what is left over is not read in that epoch. Each epoch lays its lanes
+        from a fresh offset of the ring. Raises DataError where a lane would have no window.
+        """
+        if batch_size > self.n_items:
+            raise DataError(
+                f"the text is too short for {batch_size} lanes: {self.n_targets} tokens, and a window has "
+                f"{self._block_size}; choose a longer text, or a smaller batch_size or window"
+            )
+        windows = self.n_items // batch_size  # in a lane
+        epoch, nth = divmod(step, windows)
+        _, offset = _epoch(self.n_items, self.n_targets, seed, epoch)
+        starts = offset + (np.arange(batch_size) * windows + nth) * self._block_size
+        return self._gather(starts, np.full(batch_size, self._block_size))._replace(follows=nth > 0)
+
+    def whole(self, batch_size: int) -> Iterator[Batch]:
+        """Every target exactly once, in at most `batch_size` lanes whose lengths differ by 1 at most."""
+        n_lanes = max(1, min(batch_size, self.n_items))
+        edges = np.arange(n_lanes + 1) * self.n_targets // n_lanes
+        for done in range(0, int(np.diff(edges).max()), self._block_size):
+            lengths = np.clip(np.diff(edges) - done, 0, self._block_size)
+            yield self._gather(edges[:-1] + done, lengths)._replace(follows=done > 0)
+
+
+def sources(split: Split, tokenizer: Encoder, block_size: int, unit: str, carry: bool = False) -> tuple[Source, Source]:
+    """(train, val) of a split; with carry, both are Lanes.
+
+    Raises DataError where a stream has no whole window to train on, or what is to be carried on is no stream.
+    """
+    if carry and unit != "stream":
+        raise DataError(f"carry needs a stream, and each {unit} is learnt alone: say --unit stream, or leave it out")
+    if carry:
+        train, val = (Lanes(texts, tokenizer, block_size) for texts in (split.train, split.val))
+    else:
+        train, val = (Source(texts, tokenizer, block_size, unit) for texts in (split.train, split.val))
     if unit == "stream" and train.n_targets < block_size:
         raise DataError(
-            f"the training text is too short: {train.n_targets} tokens, and block_size is {block_size}; "
-            f"choose a longer text or a smaller block_size"
+            f"the training text is too short: {train.n_targets} tokens, and a window has {block_size}; "
+            f"choose a longer text or a smaller window (the model's block_size)"
         )
     return train, val
 

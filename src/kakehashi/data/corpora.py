@@ -13,6 +13,7 @@ from kakehashi.data.errors import DataError
 from kakehashi.data.text import NotText, decode, read_bytes
 
 UNITS = ("document", "stream")
+LECTURE = "lecture split (seed 42, 80/10/10, duplicates kept)"  # its name, by which a run finds it again
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,12 @@ class Split:
     train: tuple[str, ...]
     val: tuple[str, ...]
     name: str
+
+    @property
+    def shared(self) -> float:
+        """The share of the texts to validate on that are trained on, too."""
+        known = set(self.train)
+        return sum(text in known for text in self.val) / len(self.val)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,25 @@ class Corpus:
                 f"{sum(map(len, documents))} characters; choose more data"
             )
         return Split(tuple(train), tuple(val), how)
+
+    def lecture_split(self) -> Split:
+        """As the makemore lectures divide: all documents, shuffled; 80% to train on, the next 10% to validate on.
+
+        Duplicates stay: `Split.shared` says how many names are validated on that were trained on. The last 10%, for a
+        test, are left out. Raises DataError: a stream, or too few documents.
+        """
+        if self.unit != "document":
+            raise DataError(
+                f"the lecture's split is of documents, and {self.name} is a {self.unit}: say --unit document, "
+                f"or leave the split out"
+            )
+        documents = list(self.documents)
+        random.Random(42).shuffle(documents)
+        n = len(documents)
+        train, val = documents[: int(0.8 * n)], documents[int(0.8 * n) : int(0.9 * n)]
+        if not train or not val:
+            raise DataError(f"{self.name} is too small for the lecture's split: {n} documents; choose more data")
+        return Split(tuple(train), tuple(val), LECTURE)
 
 
 def corpus(name_or_path: str | Path, encoding: str | None = None, unit: str | None = None) -> Corpus:

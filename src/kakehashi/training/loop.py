@@ -1,7 +1,8 @@
 """Training: one loop, to be read from top to bottom.
 
-What a step does follows from the weights, the engine's arrays (optimizer, random numbers) and (step, seed). A
-checkpoint holds them, so a run that was killed at any moment and resumed ends with the bits of one that never was.
+What a step does follows from the weights, the engine's arrays (optimizer, random numbers, the state carried along)
+and (step, seed). A checkpoint holds them, so a run that was killed at any moment and resumed ends with the bits of one
+that never was.
 """
 
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kakehashi import Mistake
-from kakehashi.data import Source
+from kakehashi.data import Batch, Source
 from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
 from kakehashi.training.plan import open_sources
 from kakehashi.training.schedule import warmup_cosine
@@ -67,6 +68,7 @@ def begin(config: RunConfig, run: Run, settings: TrainSettings, engine: Any) -> 
     if checkpoint is not None:
         engine.load_weights(model, checkpoint.weights)
         engine.load_arrays(optimizer, checkpoint.optimizer)
+        state.carried = engine.load_carried(model, settings.batch_size, checkpoint.optimizer)
         state.restore(checkpoint.state)
         state.saved = None if checkpoint.provisional else state.step
     elif config.started_from:
@@ -109,7 +111,8 @@ def loop(state: State, train_source: Source, val_source: Source, seed: int, call
         state.loss = 0.0
         for batch in map(engine.tensors, batches):
             with engine.autocast():
-                loss = model(*batch.inputs, batch.targets).loss * (batch.n_targets / max(1, n_targets))
+                loss, state.carried = read(model, batch, state.carried)
+                loss = loss * (batch.n_targets / max(1, n_targets))
             engine.backward(loss)
             state.loss = state.loss + loss.detach()
             state.batch = batch
@@ -136,19 +139,33 @@ def loop(state: State, train_source: Source, val_source: Source, seed: int, call
     tell(callbacks, "on_end", state)
 
 
+def read(model: Any, batch: Batch, carried: Any) -> tuple[Any, Any]:
+    """(mean loss of a batch, the state it leaves). One that follows another is read from `carried`, what that one left.
+
+    The model leaves values without a history, so backpropagation ends where a window does.
+    """
+    if batch.follows is None:
+        return model(*batch.inputs, batch.targets).loss, None
+    carried = carried if batch.follows else model.new_state(len(batch.targets))
+    return model(*batch.inputs, batch.targets, state=carried).loss, carried
+
+
 def evaluate(
     model: Any, source: Source, engine: Any, batch_size: int = 64, check_stop: Callable[[], None] = lambda: None
 ) -> float:
-    """The mean loss over every target of the source, in nats. The model is in eval mode meanwhile."""
+    """The mean loss over every target of the source, in nats. The model is in eval mode meanwhile.
+
+    In Lanes the state is carried, as in training. Each lane begins without memory, so more of them cost a little.
+    """
     was_training = model.training
     model.eval()
     try:
-        total, n_targets = 0.0, 0
+        total, n_targets, carried = 0.0, 0, None
         with engine.no_grad(), engine.autocast():
             for batch in source.whole(batch_size):
                 check_stop()
-                on_device = engine.tensors(batch)
-                total += float(model(*on_device.inputs, on_device.targets).loss) * batch.n_targets
+                loss, carried = read(model, engine.tensors(batch), carried)
+                total += float(loss) * batch.n_targets
                 n_targets += batch.n_targets
         return total / max(1, n_targets)
     finally:
@@ -160,7 +177,7 @@ def save(state: State, provisional: bool = False) -> None:
     weights = state.engine.weights(state.model)
     for name, array in weights.items():
         require_finite(state, f"the parameter {name}", array)
-    arrays = state.engine.arrays(state.optimizer)
+    arrays = state.engine.arrays(state.optimizer, state.carried)
     state.run.save_checkpoint(Checkpoint(state.to_dict(), weights, arrays, provisional))
     if not provisional:
         state.saved = state.step

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from kakehashi import __version__, runs
-from kakehashi.data import Source
+from kakehashi.data import LECTURE, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
-from kakehashi.models.protocol import Family, TokenWindow
+from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
 from kakehashi.runs import DataSpec, ModelSpec, Resolved, Run, RunConfig
 from kakehashi.tokenizers import CharTokenizer
 from kakehashi.training.settings import TrainingError, TrainSettings
 
+SPLITS = ("distinct", "lecture")
 SHORTEST_WINDOW = 64  # tokens in a training window of a model that would take any number
 
 
@@ -24,12 +25,13 @@ SHORTEST_WINDOW = 64  # tokens in a training window of a model that would take a
 class Plan:
     """All that training needs, before anything is written.
 
-    sources: (train, validation). source_text: the learner's code, where the model is theirs. weights: what training
-    begins with, from another run; None: the seed decides.
+    split: the texts of both sides; sources: (train, validation), the same as batches. source_text: the learner's code,
+    where the model is theirs. weights: what training begins with, from another run; None: the seed decides.
     """
 
     config: RunConfig
     tokenizer: CharTokenizer
+    split: Split
     sources: tuple[Source, Source]
     source_text: str | None = None
     weights: runs.Arrays | None = None
@@ -56,17 +58,25 @@ def plan(
     seed: int = 1337,
     encoding: str | None = None,
     unit: str | None = None,
+    split: str = "distinct",
+    window: int | None = None,
     from_run: str | Path | None = None,
     **settings: Any,
 ) -> Plan:
     """Look up the model and the data, cut the data to the model's size, and check every setting.
 
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
-    tokenizer, too. data: NAME or PATH, private where it is not a built-in set. settings: fields of TrainSettings.
+    tokenizer, too. data: NAME or PATH, private where it is not a built-in set. split: "distinct" (Corpus.split) or
+    "lecture" (Corpus.lecture_split). window: tokens in a training window of a model that slides over the text, and so
+    how far backpropagation reaches back; None: 64. settings: fields of TrainSettings.
     Raises a Mistake: one line that names what is wrong with its value.
     """
     if engine != "torch":
         raise TrainingError(f"engine must be torch, got {engine!r}")
+    if split not in SPLITS:
+        raise TrainingError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if window is not None and window < 1:
+        raise TrainingError(f"window must be at least 1, got {window}")
     checked = TrainSettings.of(settings)
     runs.device(checked.device)
     if not 0 <= seed < 2**63:
@@ -81,7 +91,7 @@ def plan(
         raise TrainingError(f"preset {preset!r} does not go with the weights of {start.path}: leave one of them out")
 
     texts = read_corpus(data, encoding=encoding, **({} if unit is None else {"unit": unit}))
-    split = texts.split(seed)
+    divided = texts.lecture_split() if split == "lecture" else texts.split(seed)
     tokenizer = CharTokenizer.train(texts.documents) if start is None else start.tokenizer
     if start is None:
         config = replace(config, vocab_size=tokenizer.vocab_size)
@@ -89,8 +99,10 @@ def plan(
         config = replace(config, fused=True)
     if resolved.source is not None:
         _require_config(family, config)
-    window = _window(family, config)
-    sources = cut(split, tokenizer, window, texts.unit)
+    if checked.carry:
+        _require_recurrent(family, config)
+    window = _window(family, config, window)
+    sources = cut(divided, tokenizer, window, texts.unit, checked.carry)
     n_items = sources[0].n_items
     if "batch_size" not in settings:
         checked = replace(checked, batch_size=min(checked.batch_size, n_items))
@@ -102,7 +114,7 @@ def plan(
         RunConfig(
             task=family.task,
             model=ModelSpec(family.name, asdict(config), resolved.borrowed),
-            data=DataSpec(texts.name, texts.source, texts.sha256, split.name, private, texts.unit, window, encoding),
+            data=DataSpec(texts.name, texts.source, texts.sha256, divided.name, private, texts.unit, window, encoding),
             train=asdict(checked),
             seed=seed,
             versions={
@@ -115,6 +127,7 @@ def plan(
             started_from=None if start is None else start.name,
         ),
         tokenizer,
+        divided,
         sources,
         resolved.source,
         None if start is None else start.load_best(),
@@ -130,7 +143,8 @@ def open_sources(config: RunConfig, tokenizer: CharTokenizer) -> tuple[Source, S
             f"{spec.source} has changed since the run began (sha256 {texts.sha256[:12]}, was {spec.sha256[:12]}): "
             f"bring the old text back, or start a new run"
         )
-    return cut(texts.split(config.seed), tokenizer, spec.block_size, spec.unit)
+    split = texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
+    return cut(split, tokenizer, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
 
 
 def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, Any]:
@@ -154,11 +168,33 @@ def _require_config(family: Family, config: Any) -> None:
         raise TrainingError(f"{family.path}: {family.Model.__name__} has no .config: set self.config in its __init__")
 
 
-def _window(family: Family, config: Any) -> int:
+def _new_state(family: Family, config: Any) -> Any:
+    """What the model would keep of the tokens it reads."""
+    with runs.learners_code(Path(family.path)):
+        return family.Model(config).new_state(1)
+
+
+def _require_recurrent(family: Family, config: Any) -> None:
+    """Only a state of a fixed size can be carried through a whole text."""
+    kept = _new_state(family, config)
+    if not isinstance(kept, RecurrentState):
+        raise TrainingError(
+            f"carry needs a model with a RecurrentState, and {family.name} keeps a {type(kept).__name__}: "
+            f"leave carry out, or choose a recurrent model"
+        )
+
+
+def _window(family: Family, config: Any, said: int | None) -> int:
     """Tokens in a training window: what the model can see, unless it slides over texts of any length."""
     seen = getattr(config, "block_size", 1)
-    if seen >= SHORTEST_WINDOW:
+    if said is None and seen >= SHORTEST_WINDOW:
         return seen
-    with runs.learners_code(Path(family.path)):
-        slides = isinstance(family.Model(config).new_state(1), TokenWindow)
-    return SHORTEST_WINDOW if slides else seen
+    slides = isinstance(_new_state(family, config), TokenWindow | RecurrentState)
+    if said is None:
+        return SHORTEST_WINDOW if slides else seen
+    if not slides:
+        raise TrainingError(
+            f"window is for models that slide over a text, got {said}: {family.name} sees its block_size of {seen} "
+            f"tokens, so leave window out"
+        )
+    return said

@@ -25,6 +25,7 @@ class TrainSettings:
 
     A step sees `accumulate` batches of `batch_size` items. `clip` is the largest norm of the gradient, 0: no limit.
     Matrices shrink by lr * weight_decay a step. Weights are float32; `dtype` is that of the arithmetic (autocast).
+    carry: a stream's windows follow one another, and the model's state goes on from batch to batch.
     """
 
     steps: int = 1000
@@ -37,6 +38,7 @@ class TrainSettings:
     beta2: float = 0.99
     clip: float = 1.0
     accumulate: int = 1
+    carry: bool = False
     eval_every: int = FOLLOWS  # steps; a tenth of all
     checkpoint_every: int = FOLLOWS  # steps; as eval_every
     log_every: int = FOLLOWS  # steps; a hundredth of all

@@ -40,6 +40,7 @@ class State(Progress):
     """What a callback sees. Tensors are the live ones: copy what is to be kept.
 
     batch is the last micro-batch, loss that of the whole step, grad_norm as it was before clipping. None: not yet.
+    carried: the model's state after that batch, where the next one follows it; None without `carry`.
     """
 
     run: Run
@@ -48,6 +49,7 @@ class State(Progress):
     model: Any
     optimizer: Any
     batch: Any = None
+    carried: Any = None
     loss: Any = None
     lr: float | None = None
     grad_norm: Any = None

@@ -4,6 +4,7 @@ Another engine has the same methods. Run on CPUs; CUDA and MPS, and with CUDA fl
 """
 
 import ctypes
+import itertools
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from kakehashi import runs
 from kakehashi.data import Batch
-from kakehashi.models.protocol import Family
+from kakehashi.models.protocol import Family, RecurrentState
 from kakehashi.training.optim import AdamW
 from kakehashi.training.settings import TrainSettings
 
@@ -92,9 +93,13 @@ class TorchEngine:
     def load_weights(self, model: nn.Module, weights: runs.Arrays) -> None:
         runs.load_weights(model, weights)
 
-    def arrays(self, optimizer: AdamW) -> runs.Arrays:
-        """What a step depends on besides weights and data: the optimizer, the random numbers, the loss scale."""
+    def arrays(self, optimizer: AdamW, carried: RecurrentState | None = None) -> runs.Arrays:
+        """What a step depends on besides weights and data: optimizer, random numbers, loss scale, what is carried."""
         tensors = {**optimizer.arrays(), "rng.cpu": torch.get_rng_state()}
+        for i, layer in enumerate(carried.layers if carried else ()):
+            for j, tensor in enumerate(layer):
+                # NumPy has no bfloat16; float32 holds all its values
+                tensors[f"carried.{i}.{j}"] = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         if self._scaler.is_enabled():
@@ -110,6 +115,18 @@ class TorchEngine:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
         if self._scaler.is_enabled():
             self._scaler.update(float(tensors["scale"]))
+
+    def load_carried(self, model: Any, batch_size: int, arrays: runs.Arrays) -> RecurrentState | None:
+        """What was carried when `arrays` were made; None where nothing was."""
+        places = sorted(tuple(map(int, name.split(".")[1:])) for name in arrays if name.startswith("carried."))
+        if not places:
+            return None
+        carried = model.new_state(batch_size)
+        carried.layers = [
+            tuple(self.tensor(arrays[f"carried.{i}.{j}"]) for i, j in layer)
+            for _, layer in itertools.groupby(places, lambda place: place[0])
+        ]
+        return carried
 
 
 def _keep_freed_memory() -> None:
