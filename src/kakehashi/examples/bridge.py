@@ -1,0 +1,148 @@
+"""The bridge in one picture: the same GPT learns number by number and in PyTorch, and the losses are the same.
+
+    python -m kakehashi.examples.bridge [OUT.png] [STEPS]
+
+Both begin with the same weights, read the same texts in the same order, and take the same steps of AdamW in float64.
+What is left between them is rounding: they add in different orders.
+"""
+
+import io
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from kakehashi import Mistake, models, paths, report
+from kakehashi.examples import algorithm
+from kakehashi.models.protocol import IGNORE
+from kakehashi.texts import t
+from kakehashi.training.optim import AdamW
+from kakehashi.training.schedule import warmup_cosine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEPS, BATCH_SIZE, LR, BETAS, EPS, DECAY = 500, 4, 0.01, (0.9, 0.99), 1e-8, 0.01
+Documents = Sequence[Sequence[int]]  # token numbers, each document between two 0
+
+
+def to_scalars(model: nn.Module, scalars: algorithm.GPT) -> None:
+    """Copy a torch GPT's weights by name. ValueError or KeyError where the two differ in size."""
+    for name, tensor in model.state_dict().items():
+        values = [value for row in scalars.weights[name] for value in row]
+        for value, number in zip(values, tensor.flatten().tolist(), strict=True):
+            value.data = number
+
+
+def to_torch(scalars: algorithm.GPT, model: nn.Module) -> None:
+    """Copy the numbers' weights by name. RuntimeError where the two differ in size."""
+    arrays = {}
+    for name, tensor in model.state_dict().items():
+        numbers = [value.data for row in scalars.weights[name] for value in row]
+        arrays[name] = torch.tensor(numbers, dtype=tensor.dtype).reshape(tensor.shape)
+    model.load_state_dict(arrays)
+
+
+def by_numbers(model: nn.Module, documents: Documents, steps: int) -> list[float]:
+    """The loss of each step of algorithm.py, from the weights of `model`, which stays as it is."""
+    c = model.config
+    scalars = algorithm.GPT(c.vocab_size, c.block_size, c.n_layers, c.n_heads, c.n_embd)
+    to_scalars(model, scalars)
+    return list(algorithm.train(scalars, documents, steps, BATCH_SIZE, LR, *BETAS, EPS, DECAY))
+
+
+def by_torch(model: nn.Module, documents: Documents, steps: int) -> list[float]:
+    """The loss of each step in PyTorch; `model` learns."""
+    optimizer = AdamW(model.parameters(), LR, BETAS, EPS, DECAY)
+    losses = []
+    for step in range(steps):
+        places = range(step * BATCH_SIZE, (step + 1) * BATCH_SIZE)
+        loss = model(*padded([documents[place % len(documents)] for place in places])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = warmup_cosine(step, steps=steps, lr=LR)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# Each from the same model; PyTorch stands last, as it changes it. The first is drawn widest, below the others.
+ENGINES: dict[str, Callable[[nn.Module, Documents, int], list[float]]] = {
+    "algorithm.py": by_numbers,
+    "PyTorch": by_torch,
+}
+
+
+def padded(batch: Documents) -> tuple[torch.Tensor, torch.Tensor]:
+    """Documents of lengths T_i -> tokens and targets (B, T), T = max T_i - 1; past its end a document does not count."""
+    T = max(map(len, batch)) - 1
+    tokens = [[*document[:-1], *[0] * (T + 1 - len(document))] for document in batch]
+    targets = [[*document[1:], *[IGNORE] * (T + 1 - len(document))] for document in batch]
+    return torch.tensor(tokens), torch.tensor(targets)
+
+
+def curves(steps: int = STEPS) -> dict[str, list[float]]:
+    """The losses of each engine, learning the names of the standard library's modules."""
+    names = sorted(sys.stdlib_module_names)
+    random.Random(0).shuffle(names)
+    tokenizer = algorithm.CharTokenizer(names)
+    documents = [[0, *tokenizer.encode(name), 0] for name in names]
+    gpt2 = models.find("gpt2")
+    config = gpt2.Config(len(tokenizer.tokens), max(map(len, documents)) - 1, n_layers=1, n_heads=4, n_embd=16)
+    torch.manual_seed(0)
+    model = gpt2.Model(config).double()
+    return {name: engine(model, documents, steps) for name, engine in ENGINES.items()}
+
+
+def differences(curves: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """How far each curve but the last lies from the last, step by step."""
+    *others, last = curves
+    return {name: [abs(a - b) for a, b in zip(curves[name], curves[last], strict=True)] for name in others}
+
+
+def draw(curves: Mapping[str, Sequence[float]]) -> "Figure":
+    """The curves on one another, and under them, on a log axis, how far they lie apart."""
+    *others, last = curves
+    apart = differences(curves)
+    with report.figure(6.4, 4.6, rows=2, sharex=True, height_ratios=(2, 1)) as (figure, (above, below)):
+        for i, (name, losses) in enumerate(curves.items()):
+            # one is wide and pale, the next thin upon it: both can be seen where they are the same
+            width, alpha = (1.0, 1.0) if i else (5.0, 0.35)
+            above.plot(losses, label=name, linewidth=width, alpha=alpha, linestyle="-")
+        above.set_title(t("examples.bridge.title"))
+        above.set_ylabel(t("examples.bridge.loss"))
+        above.legend()
+        for name in others:
+            steps = [step for step, gap in enumerate(apart[name]) if gap > 0]  # 0 has no place on a log axis
+            below.plot(steps, [apart[name][step] for step in steps], ".", markersize=2.5)
+        below.set_yscale("log")
+        below.set_ylim(1e-17, 1)
+        below.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
+        below.set_xlabel(t("examples.bridge.step"))
+        below.set_ylabel(t("examples.bridge.difference"))
+        most = max(max(gaps) for gaps in apart.values())
+        below.text(0.99, 0.92, t("examples.bridge.most", most=most), transform=below.transAxes, ha="right", va="top")
+    return figure
+
+
+def main(out: str = "bridge.png", steps: str = str(STEPS), *rest: str) -> None:
+    """Draw the picture into the file `out`. Raises Mistake."""
+    if rest or not out.endswith(".png") or not steps.isdecimal() or int(steps) < 1:
+        raise Mistake(t("examples.bridge.usage", seen=" ".join((out, steps, *rest))))
+    picture = io.BytesIO()
+    draw(curves(int(steps))).savefig(picture, dpi=200)
+    paths.atomic_write(out, picture.getvalue())
+    print(out)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Mistake as mistake:
+        print(mistake, file=sys.stderr)
+        sys.exit(mistake.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
