@@ -360,9 +360,8 @@ def test_with_its_state_carried_a_model_remembers_more_than_a_window(small, tmp_
 def test_carried_evaluation_reads_each_lane_as_one_text(poem, small):
     plan = training.plan(small("gru-char"), poem, carry=True, window=7, batch_size=4)
     source = plan.sources[1]
-    model = TorchEngine().build(
-        runs.resolve("gru-char").family, runs.resolve("gru-char").family.Config(**plan.config.model.config), 0
-    )
+    family = runs.resolve("gru-char").family
+    model = TorchEngine().build(family, family.Config(**plan.config.model.config), 0)
     for batch_size in (1, 3, 1000):
         batches = list(source.whole(batch_size))
         tokens, targets = (

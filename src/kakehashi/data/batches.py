@@ -138,7 +138,7 @@ def sources(split: Split, tokenizer: Encoder, block_size: int, unit: str, carry:
     Raises DataError where a stream has no whole window to train on, or what is to be carried on is no stream.
     """
     if carry and unit != "stream":
-        raise DataError(f"carry needs a stream, and each {unit} is learnt alone: say --unit stream, or leave it out")
+        raise DataError(f"carry needs a stream, and each {unit} is learnt alone: say --unit stream, or leave carry out")
     if carry:
         train, val = (Lanes(texts, tokenizer, block_size) for texts in (split.train, split.val))
     else:
