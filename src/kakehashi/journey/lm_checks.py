@@ -15,6 +15,7 @@ from kakehashi.models.protocol import IGNORE
 
 # bfloat16 keeps 8 bits: each operation rounds at 2^-9. Through a block that adds up to hundredths of the largest value
 HALF = 4e-2
+DROPOUT = 0.25  # of 0.5 the share kept would be the share dropped
 
 
 def suspect(name: str, mine: Any, ref: Any, *, tol: float = TOLERANCE, **mistakes: Any) -> None:
@@ -67,6 +68,19 @@ def normal(name: str, weight: Tensor, std: float, **mistakes: float) -> None:
     # of 1,000 normal draws the largest lies beyond 2.5 deviations; of uniform ones none beyond 1.74
     if weight.abs().max() < 2.2 * std:
         raise Wrong("start_shape", name=name)
+
+
+def drops(name: str, output: Tensor, right: Tensor, p: float = DROPOUT) -> None:
+    """Each value is 0 or right / (1 - p), and about p of them are 0: one dropout, and no other.
+
+    Raises Wrong "dropout_scale", "dropout_share".
+    """
+    dropped = output == 0
+    if not alike(output, torch.where(dropped, output, right / (1 - p))):
+        raise Wrong("dropout_scale", name=name, expected=1 / (1 - p))
+    share = dropped.float().mean()
+    if not abs(share - p) <= 0.1:  # six deviations of 600 draws
+        raise Wrong("dropout_share", name=name, seen=share, expected=p)
 
 
 # The loss

@@ -103,7 +103,9 @@ class Layer(nn.Module):
             # sigmoid(0) would halve the cell at every token: open at the start, it can learn from far back
             nn.init.ones_(self.bias_ih[n_hidden : 2 * n_hidden])
 
-    def forward(self, x: Tensor, state: tuple[Tensor, ...], begins: Tensor, real: Tensor | None = None):
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, ...], begins: Tensor, real: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (B, T, C), begins (B, T) bool, real (B, T) bool -> h at each time (B, T, K), and the state after the last.
 
         begins: before these tokens the state is emptied. real: tokens that are not leave the state as it was.
@@ -113,9 +115,10 @@ class Layer(nn.Module):
         anywhere = begins.any(0).tolist()  # T times: is there a row to empty?
         outputs = []
         for t in range(x.shape[1]):
+            before = state
             if anywhere[t]:
-                state = tuple(each.masked_fill(begins[:, t, None], 0) for each in state)
-            after = self.step(inputs[t], state, self.weight_hh, self.bias_hh)
+                before = tuple(each.masked_fill(begins[:, t, None], 0) for each in state)
+            after = self.step(inputs[t], before, self.weight_hh, self.bias_hh)
             if real is not None:
                 after = tuple(torch.where(real[:, t, None], new, old) for new, old in zip(after, state, strict=True))
             state = after

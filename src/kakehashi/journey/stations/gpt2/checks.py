@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from kakehashi.journey import lm_checks
 from kakehashi.journey.checking import Wrong, check, finite, fresh, gradients, part, same, shake, shape, twin
 from kakehashi.journey.lm_checks import (
+    DROPOUT,
     HALF,
     LEFT_PAD,
     Loss,
     alike,
     changed,
+    drops,
     in_pieces,
     keeps_its_config,
     normal,
@@ -27,22 +29,11 @@ from kakehashi.models.protocol import KVCache
 
 V, H, D, C, N, L = 11, 2, 5, 10, 9, 3
 SIZES = {"vocab_size": V, "block_size": N, "n_layers": L, "n_heads": H, "n_embd": C, "eps": 0.1}
-DROPOUT = 0.25  # of 0.5 the share kept would be the share dropped
 
 
 def stream(rng, B=3, T=6):
     """(B, T, C): vectors for the residual stream."""
     return torch.randn(B, T, C, generator=rng)
-
-
-def drops(name, output, right, p=DROPOUT):
-    """Each value is 0 or right / (1 - p), and about p of them are 0: one dropout, and no other."""
-    dropped = output == 0
-    if not alike(output, torch.where(dropped, output, right / (1 - p))):
-        raise Wrong("dropout_scale", name=name, expected=1 / (1 - p))
-    share = dropped.float().mean()
-    if not abs(share - p) <= 0.1:  # six deviations of 600 draws
-        raise Wrong("dropout_share", name=name, seen=share, expected=p)
 
 
 def silence(branch, bias=0.0):
