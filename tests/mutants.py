@@ -262,6 +262,9 @@ MUTANTS = {
     "mlp-embedding-detached": mutant(
         "mlp", "no_gradient", ("MLP.forward", "self.embedding(contexts)", "self.embedding(contexts).detach()")
     ),
+    "mlp-loss-of-numbers": mutant(
+        "mlp", "backward", ("MLP.forward", "cross_entropy(logits, targets)", "cross_entropy(logits.detach(), targets)")
+    ),
     "mlp-in-float32": mutant("mlp", "dtype", ("MLP.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")),
     "mlp-loss-shifted-again": mutant(
         "mlp",

@@ -175,6 +175,73 @@ def keeps_its_config(name: str, model: Any, config: Any) -> None:
         raise Wrong("no_config", name=name)
 
 
+# The model alone, evaluating, with weights of visible size; tokens (B, T)
+
+
+def predicts_at_every_position(model: Any, V: int, *sizes: tuple[int, int]) -> None:
+    """Logits (B, T, V) of tokens (B, T), and no loss without targets. Raises Wrong "loss_without_targets"."""
+    for B, T in sizes:
+        output = model(torch.zeros(B, T, dtype=torch.long))
+        shape("logits", part("forward", output, "logits"), (B, T, V))
+        if part("forward", output, "loss") is not None:
+            raise Wrong("loss_without_targets")
+
+
+def looks_at_its_window(model: Any, V: int, N: int) -> None:
+    """A prediction depends on the N tokens that end with its own, and on no others.
+
+    No token stands there twice (V > N + 2), so a row of `embedding.weight` is a place, and its gradient tells.
+    Raises Wrong "no_gradient", "window_future", "window_self", "window_long", "window_short".
+    """
+    t, tokens = N, torch.arange(N + 3)
+    model.zero_grad()
+    model(tokens[None]).logits[0, t].sum().backward()
+    gradient = model.embedding.weight.grad
+    if gradient is None:
+        raise Wrong("no_gradient", name="logits", source="embedding.weight")
+    used = (gradient[tokens] != 0).any(-1)  # (T,)
+    if used[t + 1 :].any():
+        raise Wrong("window_future", position=t, later=used.nonzero()[-1, 0])
+    if not used[t]:
+        raise Wrong("window_self")
+    if used[: t - N + 1].any():
+        raise Wrong("window_long", size=N)
+    if not used[t - N + 1 : t].all():
+        raise Wrong("window_short", size=N, seen=used.sum())
+
+
+def keeps_batches_apart(model: Any, V: int, tokens: Tensor) -> None:
+    """Rows do not know each other. Raises Wrong "model_batch"."""
+    other = tokens.clone()
+    other[0] = (other[0] + 1) % V
+    if changed(model(tokens).logits, model(other).logits)[1:].any():
+        raise Wrong("model_batch")
+
+
+def goes_on_from_its_state(mine: Any, ref: Any, tokens: Tensor, *pieces: tuple[int, ...]) -> None:
+    """Read in pieces with a state, the tokens get the logits that they get at once. Raises "model_state"."""
+    for sizes in pieces:
+        alone = torch.cat([ref(each).logits for each in tokens.split(list(sizes), 1)], 1)
+        suspect(f"logits of pieces {sizes}", in_pieces(mine, sizes, tokens), ref(tokens).logits, model_state=alone)
+
+
+def leaves_out_padding(mine: Any, ref: Any, tokens: Tensor) -> None:
+    """With padding on the left, tokens (3, 6), each row is what it would be alone. Raises "model_padding"."""
+    right, unseen = ref(tokens, pad=LEFT_PAD).logits[LEFT_PAD], ref(tokens).logits[LEFT_PAD]
+    output = part("forward", mine(fresh(tokens), pad=LEFT_PAD.clone()), "logits")
+    suspect("logits with padding", output[LEFT_PAD], right, model_padding=unseen)
+    same("logits of padded pieces", in_pieces(mine, (4, 1, 1), tokens, LEFT_PAD)[LEFT_PAD], right)
+
+
+def starts_undecided(model: Any, V: int, rng: torch.Generator) -> None:
+    """A fresh model's loss is near ln V: every token about equally likely. Raises Wrong "start_loss"."""
+    tokens = torch.randint(V, (8, 9), generator=rng)
+    loss, expected = part("forward", model(tokens[:, :-1], tokens[:, 1:]), "loss"), torch.tensor(float(V)).log()
+    # logits of deviation 0.1 raise the loss by 0.1^2 / 2, and 64 targets scatter it by 0.1 / 8
+    if not abs(loss - expected) <= 0.1:
+        raise Wrong("start_loss", seen=loss, expected=expected)
+
+
 # The model in the house: both models of the same weights, on what the loaders feed
 
 

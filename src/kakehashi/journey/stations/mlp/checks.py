@@ -3,14 +3,13 @@
 import torch
 
 from kakehashi.journey import lm_checks
-from kakehashi.journey.checking import Wrong, check, fresh, gradients, part, same, shake, shape, twin
+from kakehashi.journey.checking import Wrong, check, fresh, gradients, part, same, shake, twin
 from kakehashi.journey.lm_checks import (
     HALF,
     LEFT_PAD,
     Loss,
     alike,
     changed,
-    in_pieces,
     keeps_its_config,
     normal,
     suspect,
@@ -309,39 +308,19 @@ def model_keeps_its_config(mine, ref, rng):
 @check("MLP", 410)
 def model_predicts_at_every_position(mine, ref, rng):
     own, _ = model(mine, ref, rng)
-    for B, T in ((3, 6), (1, 1), (2, N)):
-        output = own(torch.randint(V, (B, T), generator=rng))
-        shape("logits", part("forward", output, "logits"), (B, T, V))
-        if part("forward", output, "loss") is not None:
-            raise Wrong("loss_without_targets")
+    lm_checks.predicts_at_every_position(own, V, (3, 6), (1, 1), (2, N))
 
 
 @check("MLP", 420)
 def model_looks_at_its_window(mine, ref, rng):
-    """A token counts for its own prediction and the N - 1 after it."""
     own, _ = model(mine, ref, rng)
-    tokens = torch.randint(V, (1, 9), generator=rng)
-    other = tokens.clone()
-    other[0, 2] = (other[0, 2] + 1) % V
-    moved = changed(own(tokens).logits, own(other).logits).any(-1)[0]
-    if moved[:2].any():
-        raise Wrong("window_future", position=int(moved[:2].nonzero()[0]))
-    if not moved[2]:
-        raise Wrong("window_self")
-    if not moved[2 + N - 1]:
-        raise Wrong("window_short", size=N, seen=int(moved.sum()))
-    if moved[2 + N :].any():
-        raise Wrong("window_long", size=N, seen=int(moved.sum()))
+    lm_checks.looks_at_its_window(own, V, N)
 
 
 @check("MLP", 430)
 def model_keeps_batches_apart(mine, ref, rng):
     own, _ = model(mine, ref, rng)
-    tokens = some_tokens(rng)
-    other = tokens.clone()
-    other[0] = (other[0] + 1) % V
-    if changed(own(tokens).logits, own(other).logits)[1:].any():
-        raise Wrong("model_batch")
+    lm_checks.keeps_batches_apart(own, V, some_tokens(rng))
 
 
 @check("MLP", 440)
@@ -405,44 +384,23 @@ def model_recalls_in_evaluation(mine, ref, rng):
 @check("MLP", 460)
 def model_goes_on_from_its_state(mine, ref, rng):
     own, theirs = model(mine, ref, rng)
-    tokens = some_tokens(rng)
-    for sizes in ((1,) * 6, (3, 1, 2), (5, 1), (6,)):
-        starts = torch.tensor([i for size in sizes for i in range(size)])  # tokens of the same piece before each
-        alone = windows(tokens).clone()
-        alone[:, torch.arange(N - 1, -1, -1) > starts[:, None]] = V
-        suspect(
-            f"logits of pieces {sizes}",
-            in_pieces(own, sizes, tokens),
-            theirs(tokens).logits,
-            model_state=by_hand(theirs, alone),
-        )
+    lm_checks.goes_on_from_its_state(own, theirs, some_tokens(rng), (1,) * 6, (3, 1, 2), (5, 1), (6,))
 
 
 @check("MLP", 470)
 def model_does_not_read_padding(mine, ref, rng):
     own, theirs = model(mine, ref, rng)
-    tokens = some_tokens(rng)
-    right = theirs(tokens, pad=LEFT_PAD).logits
-    unseen = theirs(tokens).logits
-    output = part("forward", own(fresh(tokens), pad=LEFT_PAD.clone()), "logits")
-    suspect("logits with padding", output[LEFT_PAD], right[LEFT_PAD], model_padding=unseen[LEFT_PAD])
-    pieces = in_pieces(own, (4, 1, 1), tokens, LEFT_PAD)
-    same("logits of padded pieces", pieces[LEFT_PAD], right[LEFT_PAD])
+    lm_checks.leaves_out_padding(own, theirs, some_tokens(rng))
 
 
 @check("MLP", 480)
 def model_starts_modestly(mine, ref, rng):
-    """Loss near ln V: every token about equally likely."""
     sizes = {"vocab_size": 50, "block_size": 4, "n_embd": 20, "n_hidden": 400}
     own = mine.MLP(mine.Config(**sizes))
     normal("embedding.weight", own.embedding.weight, 1.0, start_small=0.02)
     normal("hidden.weight", own.hidden.weight, 5 / 3 / 80**0.5, start_gain=1 / 80**0.5)
     normal("output.weight", own.output.weight, 0.1 / 400**0.5, start_output_gain=1 / 400**0.5)
-    tokens = torch.randint(50, (8, 9), generator=rng)
-    loss, expected = part("forward", own(tokens[:, :-1], tokens[:, 1:]), "loss"), torch.tensor(50.0).log()
-    # logits of deviation 0.1 raise the loss by 0.1^2 / 2, and 64 targets scatter it by 0.1 / 8
-    if not abs(loss - expected) <= 0.1:
-        raise Wrong("start_loss", seen=loss, expected=expected)
+    lm_checks.starts_undecided(own, 50, rng)
 
 
 @check("MLP", 490)
