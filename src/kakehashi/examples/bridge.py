@@ -10,7 +10,7 @@ import io
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ from kakehashi.training.schedule import warmup_cosine
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STEPS, BATCH_SIZE, LR, BETAS, EPS, DECAY = 500, 4, 0.01, (0.9, 0.99), 1e-8, 0.01
+STEPS, BATCH_SIZE, LR, BETAS, EPS, DECAY = 150, 4, 0.01, (0.9, 0.99), 1e-8, 0.01
 Documents = Sequence[Sequence[int]]  # token numbers, each document between two 0
 
 
@@ -48,7 +48,7 @@ def to_torch(scalars: algorithm.GPT, model: nn.Module) -> None:
 
 def by_numbers(model: nn.Module, documents: Documents, steps: int) -> list[float]:
     """The loss of each step of algorithm.py, from the weights of `model`, which stays as it is."""
-    c = model.config
+    c: Any = model.config
     scalars = algorithm.GPT(c.vocab_size, c.block_size, c.n_layers, c.n_heads, c.n_embd)
     to_scalars(model, scalars)
     return list(algorithm.train(scalars, documents, steps, BATCH_SIZE, LR, *BETAS, EPS, DECAY))
@@ -77,7 +77,7 @@ ENGINES: dict[str, Callable[[nn.Module, Documents, int], list[float]]] = {
 
 
 def padded(batch: Documents) -> tuple[torch.Tensor, torch.Tensor]:
-    """Documents of lengths T_i -> tokens and targets (B, T), T = max T_i - 1; past its end a document does not count."""
+    """Documents -> tokens and targets, each (B, T), T the longest's length less 1; beyond its end none counts."""
     T = max(map(len, batch)) - 1
     tokens = [[*document[:-1], *[0] * (T + 1 - len(document))] for document in batch]
     targets = [[*document[1:], *[IGNORE] * (T + 1 - len(document))] for document in batch]
@@ -114,6 +114,7 @@ def draw(curves: Mapping[str, Sequence[float]]) -> "Figure":
             above.plot(losses, label=name, linewidth=width, alpha=alpha, linestyle="-")
         above.set_title(t("examples.bridge.title"))
         above.set_ylabel(t("examples.bridge.loss"))
+        above.margins(x=0.02)
         above.legend()
         for name in others:
             steps = [step for step, gap in enumerate(apart[name]) if gap > 0]  # 0 has no place on a log axis
