@@ -264,9 +264,9 @@ FAULTS = (
                 "Layer.forward",
                 """
                 if real is not None:
-                after = tuple(
-                    torch.where(real[:, t, None], new, old) for new, old in zip(after, state, strict=True)
-                )
+                    after = tuple(
+                        torch.where(real[:, t, None], new, old) for new, old in zip(after, state, strict=True)
+                    )
                 """,
                 "",
             ),
