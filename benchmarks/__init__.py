@@ -1,14 +1,16 @@
 """What Kakehashi claims to reach, measured beside a peer. It stands outside the package and needs a source checkout.
 
-python -m benchmarks ladder [--full] [--json]          or: kakehashi bench ladder
+python -m benchmarks ladder [--full] [--only PIECE] [--json]          or: kakehashi bench ladder [--full]
 
 rows.py             a row: ours and a peer's, in turns in the same run, and whether the goal is met
 table.py            docs/benchmarks.md, where each bench rewrites its own tables only
-cli.py  ladder.py   the benches: plain() yields rows that take under 5 minutes in all, full() those that take longer
-peer_nanogpt.py     a peer
+cli.py  ladder.py   the benches: PLAIN takes under 5 minutes in all, FULL longer; each holds pieces by the name that
+                    --only takes, and a piece yields rows
+names.py            pieces of ladder.py: the models on names.txt
+peer_*.py           peers
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 
 from benchmarks import table
@@ -19,25 +21,34 @@ NAMES = ("cli", "ladder")
 
 
 class UnknownBench(Mistake):
-    """There is no bench of this name."""
+    """There is no bench, or no piece of it, of this name."""
 
 
-def run(name: str, full: bool = False, tell: Callable[[Row], None] = lambda row: None) -> dict:
+def run(
+    name: str, full: bool = False, tell: Callable[[Row], None] = lambda row: None, only: Collection[str] = ()
+) -> dict:
     """Measure, write the tables of docs/benchmarks.md, and return what `kakehashi bench --json` prints.
 
-    full: the rows that take longer, too. tell: called with each row as soon as it is there.
+    full: the pieces that take longer, too. tell: called with each row as soon as it is there, and in its table. only:
+    measure these pieces, from either table, and leave all other rows as they are.
     """
     if name not in NAMES:
         raise UnknownBench(f"there is no bench {name!r}; there are {', '.join(NAMES)}")
     bench = import_module(f"benchmarks.{name}")
+    known = bench.PLAIN | bench.FULL
+    if unknown := [each for each in only if each not in known]:
+        raise UnknownBench(f"bench {name} has no piece {unknown[0]!r}; it has {', '.join(known)}")
     head = {"bench": name, "machine": machine(), "commit": commit()}
     rows = []
-    for part, measured in [(name, bench.plain), (f"{name} --full", bench.full)][: 1 + full]:
+    for part, pieces in [(name, bench.PLAIN), (f"{name} --full", bench.FULL)]:
         of_this_part = []
-        for row in measured():
-            tell(row)
-            of_this_part.append(row)
-        if of_this_part:
+        for piece in pieces:
+            if piece in only or (not only and (full or pieces is bench.PLAIN)):
+                for row in pieces[piece]():
+                    table.write(part, head["machine"], head["commit"], [row], keep=True)
+                    tell(row)
+                    of_this_part.append(row)
+        if of_this_part and not only:
             table.write(part, head["machine"], head["commit"], of_this_part)
         rows += of_this_part
     return head | {"rows": [row.to_dict() for row in rows]}

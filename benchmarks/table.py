@@ -10,22 +10,36 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 FIRST = """# Benchmarks
 
 What was measured, on which machine, at which commit; a commit with a + had changes. The commands write these tables.
-Ours and the peer run in turns in the same process or right after one another; figures are medians over the turns, with
-the least and the most of ours in brackets; a ratio is the median of ours / peer in the same turn.
+Ours and the peer run in turns in the same process or right after one another; figures are medians over the turns, or
+means over the seeds, with the least and the most of ours in brackets; a ratio is the median of ours / peer in the same
+turn.
 """
 
 
-def write(name: str, machine: str, commit: str, rows: Sequence[Row]) -> None:
-    """Put the table of `name` in place of the one that is there, else at the end of the page."""
+def write(name: str, machine: str, commit: str, rows: Sequence[Row], keep: bool = False) -> None:
+    """Put the table of `name` in place of the one that is there, else at the end of the page.
+
+    keep: rows that were there and are not measured now stay, with their own commit. A table is of one machine: from
+    another one nothing stays.
+    """
     begin, end = f"<!-- {name}: written by kakehashi bench {name} -->", f"<!-- end of {name} -->"
-    lines = [begin, f"## `kakehashi bench {name}`", "", f"{machine}, commit {commit}.", ""]
-    lines += ["| what | ours | peer | ratio | goal | turns |", "|---|---|---|---|---|---|"]
-    lines += [_cells(row) for row in rows]
-    lines += ["", *(f"* {row.what}: `{row.command}`" for row in rows), end]
-    block = "\n".join(lines)
+    head = [begin, f"## `kakehashi bench {name}`", "", f"{machine}.", ""]
+    head += ["| what | ours | peer | ratio | goal | turns | commit |", "|---|---|---|---|---|---|---|"]
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else FIRST
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    page = pattern.sub(lambda _: block, page) if pattern.search(page) else f"{page.rstrip()}\n\n{block}\n"
+    there = pattern.search(page)
+    entries = {}  # what -> its line of the table, and of the list of commands
+    if keep and there and there[0].startswith("\n".join(head)):
+        lines = there[0].splitlines()[len(head) :]
+        cells = [line for line in lines if line.startswith("| ")]
+        commands = [line for line in lines if line.startswith("* ")]
+        entries = {line.split(" | ")[0]: (line, command) for line, command in zip(cells, commands, strict=True)}
+    for row in rows:
+        line = _cells(row, commit)
+        entries[line.split(" | ")[0]] = (line, f"* {row.what}: `{row.command}`")
+    cells, commands = zip(*entries.values(), strict=True)
+    block = "\n".join([*head, *cells, "", *commands, end])
+    page = pattern.sub(lambda _: block, page) if there else f"{page.rstrip()}\n\n{block}\n"
     atomic_write(PAGE, page)
 
 
@@ -36,14 +50,14 @@ def line(row: Row) -> str:
     return f"{row.what}: {_figure(row.ours)} {row.unit}{peer}{goal}"
 
 
-def _cells(row: Row) -> str:
+def _cells(row: Row, commit: str) -> str:
     ours = f"{_figure(row.ours)} {row.unit}"
     if row.repeats > 1:
         ours += f" ({_figure(row.spread[0])} to {_figure(row.spread[1])})"
     peer = row.why if row.peer is None else f"{_figure(row.peer)} {row.unit}, {row.peer_name}"
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     goal = f"{row.goal}: {_verdict(row)}" if row.goal else ""
-    cells = [row.what, ours, peer, ratio, goal, str(row.repeats)]
+    cells = [row.what, ours, peer, ratio, goal, str(row.repeats), commit]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
