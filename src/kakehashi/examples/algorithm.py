@@ -171,7 +171,7 @@ def train(model, documents, steps, batch_size=4, lr=0.01, beta1=0.9, beta2=0.99,
         yield loss.data
 
 
-def main(file=None, steps=1500, *rest):
+def main(file=None, steps="1500", *rest):
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines() if file else sys.stdlib_module_names
         texts, steps = sorted({line.strip() for line in lines} - {""}), int(steps)
@@ -196,5 +196,5 @@ def main(file=None, steps=1500, *rest):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # Ctrl-C
-    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
+    sys.stdout.reconfigure(errors="replace")  # pyright: ignore (a terminal may lack a character)
     main(*sys.argv[1:])

@@ -114,7 +114,6 @@ def draw(curves: Mapping[str, Sequence[float]]) -> "Figure":
             above.plot(losses, label=name, linewidth=width, alpha=alpha, linestyle="-")
         above.set_title(t("examples.bridge.title"))
         above.set_ylabel(t("examples.bridge.loss"))
-        above.margins(x=0.02)
         above.legend()
         for name in others:
             steps = [step for step, gap in enumerate(apart[name]) if gap > 0]  # 0 has no place on a log axis
