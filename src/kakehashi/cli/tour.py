@@ -25,9 +25,9 @@ def tour(
     root: Annotated[Path, typer.Option("--root", help=t("cli.option.root"))] = Path("runs"),
     out: Annotated[Path, typer.Option("--out", help=t("cli.tour.out"))] = Path("report.html"),
 ) -> None:
-    from kakehashi.journey.tour import Climb
+    from kakehashi.journey.tour import Climb, ladder
 
-    if out.is_dir() or not out.resolve().parent.is_dir():  # said now, not in two minutes
+    if out.is_dir() or not out.resolve().parent.is_dir():  # said now, not in four minutes
         raise typer.BadParameter(t("cli.tour.not_a_place", out=out), param_hint="--out")
     person = console.interactive() and not yes
     with Climb(root) as climb:
@@ -46,7 +46,7 @@ def tour(
     console.say()
     show(learnt, predicted)
     tour_page.write(out, learnt, predicted, repaired)
-    console.say("\n" + t("tour.next", report=journey.shown(out), run=journey.shown(learnt[2].run.path)))
+    console.say("\n" + t("tour.next", report=journey.shown(out), run=journey.shown(ladder(learnt)[-1].run.path)))
     console.result({"models": [each.to_dict() for each in learnt], "report": str(out)})
 
 
@@ -68,7 +68,7 @@ def follow(climb: "Climb", rungs: range) -> "list[Learnt]":
     """Wait for these rungs, a line for each as it ends; returns all that are finished."""
     learnt: list[Learnt] = []
     for n in rungs:
-        name = t("tour.title", model=climb.rungs[n].model, data=climb.rungs[n].data)
+        name = t("tour.title", model=climb.rungs[n].name, data=climb.rungs[n].data)
         with waiting(climb, name) as tick:
             learnt = climb.wait(n + 1, tick)
         last = learnt[-1]
@@ -102,12 +102,12 @@ def waiting(climb: "Climb", name: str) -> Iterator[Callable[[], None]]:
 
 def predict(climb: "Climb") -> tuple[int, ...] | None:
     """The order that the person expects, the highest loss first; None where they skip."""
-    from kakehashi.journey.tour import TourError, read_order
+    from kakehashi.journey.tour import TourError, ladder, read_order
 
     console.say("\n" + t("tour.predict"))
     while answer := ask(t("tour.predict_ask")):
         try:
-            return read_order(answer, len(climb.rungs))
+            return read_order(answer, len(ladder(climb.rungs)))
         except TourError as mistake:
             console.error(str(mistake))
     return None
@@ -201,7 +201,7 @@ def ask(question: str, write: str = "", at_end: str = "") -> str:
 
 def show(learnt: "list[Learnt]", predicted: tuple[int, ...] | None) -> None:
     """The table, how to read it, and the prediction beside it."""
-    from kakehashi.journey.tour import order_of, score
+    from kakehashi.journey.tour import ladder, order_of, score
 
     columns = ("model", "parameters", "init", "blank", "val_loss", "bits", "seconds", "sample")
     rows = [
@@ -213,14 +213,15 @@ def show(learnt: "list[Learnt]", predicted: tuple[int, ...] | None) -> None:
             f"{each.val_loss:.2f}",
             f"{each.bits_per_char:.2f}",
             f"{each.seconds:.0f}",
-            each.samples[0].splitlines()[0][:14],
+            each.samples[0].splitlines()[0][:12],
         ]
         for each in learnt
     ]
     console.table([t(f"tour.column.{column}") for column in columns], rows, numbers=(1, 2, 3, 4, 5, 6))
     console.say("\n" + t("tour.reading"), "dim")
     if predicted is not None:
-        named, came = ("".join(str(place + 1) for place in order) for order in (predicted, order_of(learnt)))
-        right, pairs = score(predicted, learnt)
+        asked = ladder(learnt)
+        named, came = ("".join(str(place + 1) for place in order) for order in (predicted, order_of(asked)))
+        right, pairs = score(predicted, asked)
         said = t("tour.score", right=right, pairs=pairs, named=named, came=came)
         console.say("\n" + said, "bold green" if right == pairs else "bold")

@@ -1,4 +1,4 @@
-"""The tour's report: the ladder, the prediction, and two looks inside GPT-2. One page that needs no network."""
+"""The tour's report: the ladder, the prediction, how far each model sees, and looks inside. It needs no network."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from kakehashi import report, texts
-from kakehashi.journey.tour import Learnt, order_of, score
+from kakehashi import report, texts, training
+from kakehashi.journey.tour import Learnt, ladder, order_of, score
+from kakehashi.models.protocol import IGNORE, RecurrentState, TokenWindow
 from kakehashi.texts import t
 from kakehashi.tokenizers import END
 
 MUTED = report.COLOURS["muted"][0]
 VOWELS = frozenset("aeiou")
+# A line a rung, from the lowest: colour and dashes. The one more than the report has series is drawn in ink.
+LINES = [*zip(report.PALETTE[::-1], report.DASHES[::-1], strict=True), (report.COLOURS["ink"][0], "-")]
+WORDS = 50  # as many make a mean that is worth drawing
+BACK = 30  # characters that the gradient is followed back
 WORD = "attention"  # whose attention is drawn: of letters alone, which every model of identifiers can read
 
 
@@ -27,23 +33,24 @@ def write(
     predicted: the order that was named, highest validation loss first. repaired: did the person mend the fault?
     None: they were not asked.
     """
-    first = learnt[0]
-    ladder = [each for each in learnt if each.data == first.data]
+    first, rungs = learnt[0], ladder(learnt)
     page = report.Page(t("tour.page.title"), texts.language(), t("tour.page.lead"))
     page.add(t("tour.page.ladder", V=first.vocab_size, blank=math.log(first.vocab_size)), table(learnt))
-    page.add(t("tour.page.code"), learning_curves(ladder))
+    page.add(t("tour.page.code"), learning_curves(rungs))
     if predicted is not None:
-        page.add(t("tour.page.prediction", **score(predicted, learnt)._asdict()), prediction(predicted, learnt))
+        page.add(t("tour.page.prediction", **score(predicted, rungs)._asdict()), prediction(predicted, rungs))
     if repaired is not None:
         page.add(t("tour.page.repair"), t("tour.page.repaired" if repaired else "tour.page.not_repaired"))
-    for each in ladder:
+    page.add(t("tour.page.sight"), sight_figure(rungs), t("tour.page.beyond_sight", losses=losses_in_sight(rungs)))
+    page.add(t("tour.page.time", back=BACK), time_figure(rungs), t("tour.page.time_why"))
+    for each in rungs:
         if hasattr(each.model, "wte"):
             page.add(t("tour.page.embedding"), embedding_map(each), t("tour.page.attention", word=WORD))
             page.add(attention_map(each, WORD))
     page.add(t("tour.page.samples"))
     for each in learnt:
         page.add(f"### {title(each)}", report.Code(written(each)))
-    page.add(t("tour.page.next", run=ladder[-1].run.path), report.Details(t("tour.page.again"), settings(learnt)))
+    page.add(t("tour.page.next", run=rungs[-1].run.path), report.Details(t("tour.page.again"), settings(learnt)))
     return page.write(path)
 
 
@@ -75,33 +82,24 @@ def table(learnt: Sequence[Learnt]) -> report.Table:
     return report.Table([t(f"tour.column.{column}") for column in columns], rows)
 
 
-def learning_curves(ladder: Sequence[Learnt]) -> report.Figure:
+def learning_curves(rungs: Sequence[Learnt]) -> report.Figure:
     """Validation loss over seconds of models of the same data."""
-    blank = math.log(ladder[0].vocab_size)
+    blank = math.log(rungs[0].vocab_size)
     with report.figure() as (figure, axes):
         axes.set_xscale("log")
         axes.axhline(blank, color=MUTED, linestyle=":", linewidth=1.2)
-        said = t("tour.page.knows_nothing", V=ladder[0].vocab_size, blank=blank)
+        said = t("tour.page.knows_nothing", V=rungs[0].vocab_size, blank=blank)
         at_the_right = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
         axes.annotate(said, (1, blank), (0, 4), color=MUTED, **at_the_right)
-        for each in ladder:
-            seconds, losses = zip(*each.curve, strict=True)
-            (line,) = axes.plot(seconds, losses, marker="o", markersize=3)
-            axes.annotate(
-                f"{each.name} {each.val_loss:.2f}",
-                (seconds[-1], losses[-1]),
-                (0, -6),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                color=line.get_color(),
-                bbox={"facecolor": report.COLOURS["paper"][0], "edgecolor": "none", "pad": 1},
-            )
+        for each, (colour, dashes) in zip(rungs, LINES, strict=True):
+            label = f"{each.name} {each.val_loss:.2f}"
+            axes.plot(*zip(*each.curve, strict=True), marker="o", markersize=3, c=colour, ls=dashes, label=label)
+        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), handlelength=3)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(t("tour.page.seconds"))
         axes.set_ylabel(t("tour.page.loss"))
         axes.margins(0.1)
-    alt = t("tour.page.curves_alt", losses=", ".join(f"{each.name} {each.val_loss:.2f}" for each in ladder))
+    alt = t("tour.page.curves_alt", losses=", ".join(f"{each.name} {each.val_loss:.2f}" for each in rungs))
     return report.Figure(figure, alt, t("tour.page.curves_caption"))
 
 
@@ -112,6 +110,124 @@ def prediction(predicted: Sequence[int], learnt: Sequence[Learnt]) -> report.Tab
         for place, (named, came) in enumerate(zip(predicted, order_of(learnt), strict=True), 1)
     ]
     return report.Table([t(f"tour.column.{column}") for column in ("place", "predicted", "came", "val_loss")], rows)
+
+
+# --- How far they see ---
+
+
+def sight(learnt: Learnt) -> int | None:
+    """How many tokens a prediction can depend on; None: all that were read."""
+    state = learnt.model.new_state(1)
+    return state.tokens.shape[1] + 1 if isinstance(state, TokenWindow) else None
+
+
+def losses_in_sight(rungs: Sequence[Learnt]) -> str:
+    """1: bigram 2.62; 3: mlp 2.10; ...: the mean losses by how many characters are seen."""
+    by_sight: dict[int | None, list[str]] = {}
+    for each in rungs:
+        by_sight.setdefault(sight(each), []).append(f"{each.name} {each.val_loss:.2f}")
+    return "; ".join(f"{seen or t('tour.page.all')}: {', '.join(named)}" for seen, named in by_sight.items())
+
+
+def loss_by_position(learnt: Learnt) -> tuple[np.ndarray, np.ndarray]:
+    """The mean loss after 0, 1, 2, ... characters of a validation word, and of how many words: two of shape (T,)."""
+    batch, targets = validation(learnt)
+    with torch.no_grad():
+        logits = learnt.model(batch).logits  # (B, T, V)
+    losses = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")  # (B, T)
+    n_words = (targets != IGNORE).sum(0)  # (T,)
+    return (losses.sum(0) / n_words).numpy(), n_words.numpy()
+
+
+def validation(learnt: Learnt) -> tuple[Tensor, Tensor]:
+    """All validation words at once: tokens (B, T), which begin with END, and targets (B, T), which end with it."""
+    _, source = training.open_sources(learnt.run.config, learnt.run.tokenizer)
+    batch = next(source.whole(source.n_items))
+    return torch.from_numpy(batch.inputs[0]), torch.from_numpy(batch.targets)
+
+
+def sight_figure(rungs: Sequence[Learnt]) -> report.Figure:
+    """The loss after so many characters of a word; beside it, the mean loss by how many characters are seen."""
+    seen = [sight(each) for each in rungs]
+    with report.figure(height=3.6, columns=2, width_ratios=(2.4, 1), sharey=False) as (figure, (by_position, by_sight)):
+        for each, n, (colour, dashes) in zip(rungs, seen, LINES, strict=True):
+            losses, n_words = loss_by_position(each)
+            last = int((n_words >= WORDS).sum())  # the longer a word, the fewer there are
+            by_position.plot(losses[:last], c=colour, ls=dashes, label=each.name)
+            if n is not None and n < last:
+                by_position.plot(n, losses[n], "o", c=colour, markersize=6)
+            by_sight.plot(str(n or t("tour.page.all")), each.val_loss, "o", c=colour, markersize=6)
+        by_position.set_xlabel(t("tour.page.position"))
+        by_position.set_ylabel(t("tour.page.loss"))
+        by_sight.set_xlabel(t("tour.page.in_sight"))
+        by_sight.margins(0.2)
+        figure.legend(*by_position.get_legend_handles_labels(), loc="outside upper center", ncols=6, handlelength=2.2)
+    caption = t("tour.page.sight_caption", words=n_words[0], last=last - 1, left=n_words[last - 1])
+    return report.Figure(figure, t("tour.page.sight_alt", losses=losses_in_sight(rungs)), caption)
+
+
+# --- The gradient through time ---
+
+
+def gradient_through_time(model: Any, tokens: Tensor) -> np.ndarray:
+    """How strongly the loss at the end of a text pulls at what was read k tokens before, for k = 0, 1, ..., T - 1: (T,)
+
+    tokens (B, T + 1): T are read, the last is to be predicted. The norm of that loss's gradient with respect to each
+    token's embedding, as the model's `embedding` gives it; its mean over the texts.
+    """
+    read = []
+
+    def watched(module: Any, inputs: Any, embedded: Tensor) -> Tensor:
+        read.append(embedded.detach().requires_grad_())
+        return read[0]
+
+    hook = model.embedding.register_forward_hook(watched)
+    try:
+        logits = model(tokens[:, :-1]).logits[:, -1]  # (B, V)
+    finally:
+        hook.remove()
+    # the sum: a text's gradient is that of its own loss alone
+    loss = F.cross_entropy(logits, tokens[:, -1], reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, read)  # (B, T, C)
+    return gradient.norm(dim=-1).mean(0).flip(0).numpy()
+
+
+def joined_words(learnt: Learnt, length: int) -> Tensor:
+    """The validation words one after another without END, cut into texts of `length`: (B, length)."""
+    _, targets = validation(learnt)
+    letters = targets[(targets != IGNORE) & (targets != learnt.run.tokenizer.end)]
+    return letters[: len(letters) // length * length].view(-1, length)
+
+
+def at_the_start(learnt: Learnt) -> Any:
+    """The model as it was before its first step, in eval mode."""
+    config = learnt.run.config
+    engine = training.TorchEngine(threads=config.threads)
+    return engine.build(learnt.run.family, learnt.run.model_config, config.seed).eval()
+
+
+def time_figure(rungs: Sequence[Learnt]) -> report.Figure:
+    """The gradient through time of the recurrent models, before and after training, on a logarithmic scale."""
+    said = []
+    with report.figure() as (figure, axes):
+        axes.set_yscale("log")
+        for each, (colour, _) in zip(rungs, LINES, strict=True):
+            if not isinstance(each.model.new_state(1), RecurrentState):
+                continue
+            texts_read = joined_words(each, BACK + 2)  # k = 0 ... BACK, and what is to be predicted
+            for when, model, dashes in (("start", at_the_start(each), ":"), ("trained", each.model, "-")):
+                norms = gradient_through_time(model, texts_read)
+                label = t(f"tour.page.{when}", name=each.name)
+                axes.plot(norms, c=colour, ls=dashes, label=label)
+                said.append(t("tour.page.factor", label=label, kept=(norms[-1] / norms[0]) ** (1 / BACK)))
+        axes.set_xlabel(t("tour.page.back"))
+        axes.set_ylabel(t("tour.page.gradient"))
+        axes.legend(loc="lower left", handlelength=3)
+    caption = t("tour.page.time_caption", texts=len(texts_read), factors=t("tour.page.and").join(said))
+    return report.Figure(figure, t("tour.page.time_alt"), caption)
+
+
+# --- Inside GPT-2 ---
 
 
 def embedding_map(learnt: Learnt) -> report.Figure:
