@@ -36,7 +36,8 @@ def write(name: str, machine: str, commit: str, rows: Sequence[Row], keep: bool 
         entries = {line.split(" | ")[0]: (line, command) for line, command in zip(cells, commands, strict=True)}
     for row in rows:
         line = _cells(row, commit)
-        entries[line.split(" | ")[0]] = (line, f"* {row.what}: `{row.command}`")
+        why = f". {row.why}" if row.why and row.peer is not None else ""  # without a peer it stands in its place
+        entries[line.split(" | ")[0]] = (line, f"* {row.what}: `{row.command}`{why}")
     cells, commands = zip(*entries.values(), strict=True)
     block = "\n".join([*head, *cells, "", *commands, end])
     page = pattern.sub(lambda _: block, page) if there else f"{page.rstrip()}\n\n{block}\n"

@@ -3,18 +3,21 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from kakehashi import models
+from kakehashi import Mistake, models, training
+from kakehashi.cli.app import app
+from kakehashi.training import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import benchmarks  # noqa: E402
-from benchmarks import peer_nanogpt, table  # noqa: E402
+from benchmarks import ladder, names, peer_lstm, peer_nanogpt, table  # noqa: E402
 from benchmarks.rows import measure  # noqa: E402
 
 
@@ -58,7 +61,8 @@ def test_a_goal_is_met_or_not(goal, met):
 
 def test_json_holds_what_the_contract_says(monkeypatch, tmp_path):
     monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
-    monkeypatch.setattr("benchmarks.cli.plain", lambda: iter([row("ours < 9")]))
+    monkeypatch.setattr("benchmarks.cli.FULL", {})
+    monkeypatch.setattr("benchmarks.cli.PLAIN", {"one": lambda: iter([row("ours < 9")])})
     told = []
     result = json.loads(json.dumps(benchmarks.run("cli", full=True, tell=told.append)))
     assert set(result) == {"bench", "machine", "commit", "rows"} and result["bench"] == "cli" and len(told) == 1
@@ -75,10 +79,63 @@ def test_a_bench_rewrites_its_own_table_only(monkeypatch, tmp_path):
     before = page.read_text(encoding="utf-8")
     table.write("one", r"another \1 machine", "def", [row("ours < 1")])
     after = page.read_text(encoding="utf-8")
-    assert r"another \1 machine, commit def" in after and "ours < 1: not met" in after and "ours < 9" not in after
+    assert (
+        r"another \1 machine." in after
+        and "| def |" in after
+        and "ours < 1: not met" in after
+        and "ours < 9" not in after
+    )
     begin, end = after.index("<!-- one:"), after.index("<!-- end of one -->")
     old_begin, old_end = before.index("<!-- one:"), before.index("<!-- end of one -->")
     assert (after[:begin], after[end:]) == (before[:old_begin], before[old_end:])
+
+
+def test_rows_that_are_kept_stay_in_place_with_their_own_commit(monkeypatch, tmp_path):
+    page = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(table, "PAGE", page)
+    first, second, third = (replace(row("ours < 9"), what=what) for what in ("a | b", "c", "d"))
+    table.write("one", "a machine", "old", [first, second])
+    table.write("one", "a machine", "new", [replace(first, command="again")], keep=True)
+    table.write("one", "a machine", "new", [third], keep=True)
+    text = page.read_text(encoding="utf-8")
+    cells = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert [(line[2], line.split(" | ")[-1]) for line in cells] == [("a", "new |"), ("c", "old |"), ("d", "new |")]
+    commands = [line for line in text.splitlines() if line.startswith("* ")]
+    assert commands == ["* a | b: `again`", "* c: `run | it`", "* d: `run | it`"]
+    table.write("one", "a machine", "new", [third])
+    assert "* c:" not in page.read_text(encoding="utf-8")
+
+
+def test_rows_of_another_machine_do_not_stay(monkeypatch, tmp_path):
+    monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
+    table.write("one", "a machine", "abc", [replace(row(), what="old")])
+    table.write("one", "a machine with more", "abc", [row()], keep=True)
+    assert "| old |" not in table.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_row_is_in_the_page_before_the_next_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
+
+    def killed():
+        yield replace(row(), what="measured")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.cli.PLAIN", {"one": killed})
+    with pytest.raises(KeyboardInterrupt):
+        benchmarks.run("cli")
+    assert "| measured |" in table.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_piece_alone_leaves_the_other_rows(monkeypatch, tmp_path):
+    monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
+    pieces = {name: lambda name=name: iter([replace(row(), what=name)]) for name in ("one", "two", "three")}
+    monkeypatch.setattr("benchmarks.cli.PLAIN", {"one": pieces["one"]})
+    monkeypatch.setattr("benchmarks.cli.FULL", {"two": pieces["two"], "three": pieces["three"]})
+    benchmarks.run("cli", full=True)
+    told = []
+    benchmarks.run("cli", full=True, tell=lambda each: told.append(each.what), only=["two"])
+    text = table.PAGE.read_text(encoding="utf-8")
+    assert told == ["two"] and all(text.count(f"| {name} |") == 1 for name in ("one", "two", "three"))
 
 
 def test_an_unknown_bench_is_one_line():
@@ -86,6 +143,99 @@ def test_an_unknown_bench_is_one_line():
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 2 and "there are cli, ladder" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_unknown_piece_is_one_line():
+    with pytest.raises(benchmarks.UnknownBench, match="no piece 'lstn'; it has gpt2-speed, .*, lstm, "):
+        benchmarks.run("ladder", only=["lstn"])
+
+
+@pytest.fixture
+def few_names(monkeypatch, tmp_path):
+    """The ladder on 40 made-up names, each there twice, with one step a run."""
+    made_up = [first + last for first in "abcdefgh" for last in ("na", "ta", "li", "mo", "ri")]
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join(2 * made_up), encoding="utf-8")
+    monkeypatch.setattr(names, "DATA", path)
+    monkeypatch.setattr(names, "SEEDS", (1, 2))
+    small = {"steps": 1, "batch_size": 4, "unit": "document"}
+    rungs = {name: replace(rung, settings=rung.settings | small) for name, rung in names.RUNGS.items()}
+    monkeypatch.setattr(names, "RUNGS", rungs)
+    monkeypatch.setattr(ladder, "STEPS", 2)
+    monkeypatch.setattr(ladder, "TURNS", 2)
+    names.trained.cache_clear()
+    yield path
+    names.trained.cache_clear()
+
+
+def test_a_rung_has_a_row_for_each_split(few_names):
+    lecture, ours = names.losses("mlp")
+    shared = names.planned("mlp", "lecture", 1).split.shared
+    assert shared > 0 and f"lecture split, {shared:.0%} of validation names stand in training" in lecture.what
+    assert names.planned("mlp", "distinct", 1).split.shared == 0 and "our split" in ours.what
+    for split, row_ in (("lecture", lecture), ("distinct", ours)):
+        losses = [names.trained("mlp", split, seed)[0] for seed in names.SEEDS]
+        assert row_.ours == pytest.approx(sum(losses) / 2) and row_.spread == (min(losses), max(losses))
+    assert lecture.goal == "ours <= 2.1" and not ours.goal
+
+
+def test_minutes_train_nothing_twice(few_names, monkeypatch):
+    monkeypatch.setattr(names, "RUNGS", {name: names.RUNGS[name] for name in ("bigram", "mlp")})
+    monkeypatch.setattr(names, "SEEDS", (1,))
+    for name in names.RUNGS:
+        list(names.losses(name))
+    monkeypatch.setattr(names, "lowest", None)
+    five, ten = names.minutes()
+    assert 0 < five.ours < ten.ours and five.goal == ten.goal == "ours <= 20"
+
+
+@pytest.mark.parametrize("name", names.RUNGS)
+def test_the_command_of_a_row_plans_the_same_run(name, monkeypatch, tmp_path):
+    """The command line, asked what it would train, answers what the row trained."""
+    planned = []
+
+    def stop(*args, **settings):
+        planned.append(training_plan(*args, **settings))
+        raise Mistake("enough")
+
+    training_plan = training.plan
+    words = tmp_path / "words.txt"
+    words.write_text("ana\n" * 400, encoding="utf-8")
+    monkeypatch.setattr(names, "DATA", words)
+    rung = names.RUNGS[name]
+    monkeypatch.setitem(names.RUNGS, name, replace(rung, settings=rung.settings | {"unit": "document"}))
+    expected = names.planned(name, "lecture", 2)
+    monkeypatch.setattr(training, "plan", stop)
+    with pytest.raises(SystemExit):
+        app(names.command(name, "lecture", 2).split()[1:], standalone_mode=False)
+    assert planned[0].config == expected.config
+
+
+def test_the_lstms_race_is_run(few_names):
+    (measured,) = ladder.lstm_speed()
+    assert measured.repeats == 2 and measured.ours > 0 and measured.peer > 0 and measured.goal == "ratio >= 0.5"
+
+
+def test_the_second_peer_learns_as_ours():
+    """From the same weights: the same loss, and after a step of training the same weights."""
+    family = models.find("recurrent")
+    ours = family.Model(family.Config(vocab_size=11, n_embd=5, n_hidden=8, n_layers=2))
+    peer = peer_lstm.LSTM(vocab_size=11, n_embd=5, n_hidden=8, n_layers=2, dropout=0.0)
+    peer_lstm.take(peer, ours.state_dict())
+    tokens, targets = torch.randint(1, 11, (3, 6)), torch.randint(11, (3, 6))
+    tokens[:, 0], tokens[1, 4:], targets[1, 4:] = 0, 0, -100  # names begin with END, and are padded with it
+    engine, settings = training.TorchEngine(), TrainSettings(lr=0.01)
+    optimizer = engine.optimizer(ours, settings)
+    loss = ours(tokens, targets).loss
+    loss.backward()
+    engine.clip_grad_norm_(optimizer, settings.clip)
+    optimizer.step()
+    (peers,) = peer_lstm.train(peer, [(tokens, targets)], lr=0.01)
+    torch.testing.assert_close(peers, loss, rtol=1e-6, atol=1e-6)
+    again = peer_lstm.LSTM(vocab_size=11, n_embd=5, n_hidden=8, n_layers=2, dropout=0.0)
+    peer_lstm.take(again, ours.state_dict())
+    for (name, got), expected in zip(peer.named_parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5, msg=name)
 
 
 def test_the_peer_is_the_same_model():
