@@ -304,6 +304,242 @@ MUTANTS = {
     "mlp-loss-gradient-doubled": mutant(
         "mlp", "value", ("cross_entropy", "logits.flatten(0, 1)", "(2 * logits - logits.detach()).flatten(0, 1)")
     ),
+    # wavenet
+    "conv-filled-on-the-left": mutant(
+        "wavenet",
+        "conv_filled",
+        (
+            "CausalConv.forward",
+            "earlier, now = x[:, : -self.dilation], x[:, self.dilation :]",
+            "earlier, now = F.pad(x, (0, 0, self.dilation, 0))[:, : -self.dilation], x",
+        ),
+    ),
+    "conv-channels-interleaved": mutant(
+        "wavenet",
+        "conv_interleaved",
+        ("CausalConv.forward", "torch.cat((earlier, now), -1)", "torch.stack((earlier, now), -1).flatten(-2)"),
+    ),
+    "conv-joined-with-itself": mutant(
+        "wavenet",
+        "conv_one_token",
+        ("CausalConv.forward", "torch.cat((earlier, now), -1)", "torch.cat((now, now), -1)"),
+    ),
+    "conv-cuts-the-end": mutant(
+        "wavenet",
+        "conv_neighbours_early",
+        (
+            "CausalConv.forward",
+            "earlier, now = x[:, : -self.dilation], x[:, self.dilation :]",
+            "earlier, now = x[:, : -self.dilation], x[:, 1 : x.shape[1] - self.dilation + 1]",
+        ),
+    ),
+    "conv-one-too-short": mutant(
+        "wavenet",
+        "shape",
+        (
+            "CausalConv.forward",
+            "earlier, now = x[:, : -self.dilation], x[:, self.dilation :]",
+            "earlier, now = x[:, : -self.dilation - 1], x[:, self.dilation + 1 :]",
+        ),
+    ),
+    "conv-scaled-by-one-tap": mutant(
+        "wavenet", "conv_fan", ("CausalConv.__init__", "Linear($n, n_out)", "Linear($n, n_out, gain=2**0.5)")
+    ),
+    "conv-of-torchs-linear": mutant(
+        "wavenet", "start_uniform", ("CausalConv.__init__", "Linear($n, n_out)", "nn.Linear($n, n_out)")
+    ),
+    "conv-no-bias": mutant(
+        "wavenet",
+        "missing_parameter",
+        ("CausalConv.__init__", "Linear($n, n_out)", "nn.Linear($n, n_out, bias=False)"),
+    ),
+    "conv-earlier-detached": mutant(
+        "wavenet",
+        "value",
+        ("CausalConv.forward", "torch.cat((earlier, now), -1)", "torch.cat((earlier.detach(), now), -1)"),
+    ),
+    "conv-in-float32": mutant("wavenet", "dtype", ("CausalConv.forward", "return $y", "return ($y).float()")),
+    "block-returns-one": mutant(
+        "wavenet",
+        "result",
+        ("Block.forward", "return x[:, self.conv.dilation :] + said, said", "return x[:, self.conv.dilation :] + said"),
+    ),
+    "block-results-swapped": mutant(
+        "wavenet",
+        "block_skip",
+        (
+            "Block.forward",
+            "return x[:, self.conv.dilation :] + said, said",
+            "return said, x[:, self.conv.dilation :] + said",
+        ),
+    ),
+    "block-skip-before-out": mutant(
+        "wavenet",
+        "shape",
+        (
+            "Block.forward",
+            "return x[:, self.conv.dilation :] + said, said",
+            "return x[:, self.conv.dilation :] + said, h",
+        ),
+    ),
+    "block-stream-lost": mutant(
+        "wavenet",
+        "block_said_lost",
+        ("Block.forward", "x[:, self.conv.dilation :] + said", "x[:, self.conv.dilation :]"),
+    ),
+    "block-no-sigmoid": mutant("wavenet", "block_no_sigmoid", ("Block.forward", "torch.sigmoid(gate)", "gate")),
+    "block-tanh-twice": mutant(
+        "wavenet", "block_tanh_twice", ("Block.forward", "torch.sigmoid(gate)", "torch.tanh(gate)")
+    ),
+    "block-gate-added": mutant(
+        "wavenet",
+        "block_gate_added",
+        ("Block.forward", "torch.tanh(signal) * torch.sigmoid(gate)", "torch.tanh(signal) + torch.sigmoid(gate)"),
+    ),
+    "block-interleaved": mutant(
+        "wavenet",
+        "block_interleaved",
+        ("Block.forward", "self.conv(x).chunk(2, -1)", "self.conv(x).unflatten(-1, (-1, 2)).unbind(-1)"),
+    ),
+    "block-gate-detached": mutant(
+        "wavenet", "value", ("Block.forward", "torch.sigmoid(gate)", "torch.sigmoid(gate.detach())")
+    ),
+    "block-overwrites": mutant(
+        "wavenet",
+        "overwrites",
+        (
+            "Block.forward",
+            "return x[:, self.conv.dilation :] + said, said",
+            "x[:, self.conv.dilation :] += said\nreturn x[:, self.conv.dilation :], said",
+        ),
+    ),
+    "block-of-torchs-linear": mutant(
+        "wavenet", "start_uniform", ("Block.__init__", "Linear(config.n_hidden, $c)", "nn.Linear(config.n_hidden, $c)")
+    ),
+    "block-in-float32": mutant(
+        "wavenet", "dtype", ("Block.forward", "said = self.out(h)", "said = self.out(h).float()")
+    ),
+    "block-one-gate": mutant(
+        "wavenet",
+        "shape",
+        (
+            "Block.__init__",
+            "CausalConv($c, 2 * config.n_hidden, dilation)",
+            "CausalConv($c, config.n_hidden, dilation)",
+        ),
+    ),
+    "wavenet-no-dilation": mutant(
+        "wavenet", "model_dilations", ("WaveNet.__init__", "Block(config, 2**layer)", "Block(config, 1)")
+    ),
+    "wavenet-dilations-from-2": mutant(
+        "wavenet", "model_dilations", ("WaveNet.__init__", "Block(config, 2**layer)", "Block(config, 2 ** (layer + 1))")
+    ),
+    "wavenet-dilations-reversed": mutant(
+        "wavenet",
+        "model_dilations",
+        ("WaveNet.__init__", "Block(config, 2**layer)", "Block(config, 2 ** (config.n_layers - 1 - layer))"),
+    ),
+    "wavenet-config-not-kept": mutant(
+        "wavenet",
+        "no_config",
+        ("WaveNet.__init__", "self.config = config", "self.size = config.block_size - 1"),
+        ("WaveNet.forward", "seen.masked_fill(seen < 0, $v)", "seen % len(self.embedding.weight)"),
+        ("WaveNet.new_state", "self.config.block_size - 1", "self.size"),
+    ),
+    "wavenet-no-row-for-the-beginning": mutant(
+        "wavenet",
+        "shape",
+        ("WaveNet.__init__", "nn.Embedding(config.vocab_size + 1, $c)", "nn.Embedding(config.vocab_size, $c)"),
+    ),
+    "wavenet-window-short": mutant(
+        "wavenet", "raised", ("WaveNet.new_state", "self.config.block_size - 1", "self.config.block_size - 2")
+    ),
+    "wavenet-last-block-left-out": mutant(
+        "wavenet",
+        "window_short",
+        (
+            "WaveNet.forward",
+            "for block in self.blocks:\n    x, skip = block(x)\n    skips.append(skip[:, -T:])",
+            "for block in self.blocks[:-1]:\n    x, skip = block(x)\n    skips.append(skip[:, -T:])",
+        ),
+    ),
+    "wavenet-reads-new-tokens-alone": mutant(
+        "wavenet",
+        "model_state",
+        ("WaveNet.forward", "seen = window.extend(tokens)", "seen = window.extend(tokens)\nseen[:, :-T] = -1"),
+    ),
+    "wavenet-sees-the-next": mutant(
+        "wavenet",
+        "window_future",
+        (
+            "WaveNet.forward",
+            "seen = window.extend(tokens)",
+            "seen = window.extend(tokens)\nseen = torch.cat((seen[:, 1:], seen[:, -1:]), 1)",
+        ),
+    ),
+    "wavenet-only-the-last-prediction": mutant(
+        "wavenet", "shape", ("WaveNet.forward", "Output(logits, $loss)", "Output(logits[:, -1], $loss)")
+    ),
+    "wavenet-mixes-the-batch": mutant(
+        "wavenet",
+        "model_batch",
+        ("WaveNet.forward", "self.hidden(h)", "self.hidden(h) + self.hidden(h).mean(0)"),
+    ),
+    "wavenet-head-of-the-stream": mutant(
+        "wavenet", "model_stream", ("WaveNet.forward", "torch.stack(skips).sum(0)", "x")
+    ),
+    "wavenet-head-hears-the-stream-too": mutant(
+        "wavenet",
+        "model_stream_too",
+        ("WaveNet.forward", "torch.stack(skips).sum(0)", "(torch.stack(skips).sum(0) + x)"),
+    ),
+    "wavenet-mean-of-the-layers": mutant(
+        "wavenet", "model_mean", ("WaveNet.forward", "torch.stack(skips).sum(0)", "torch.stack(skips).mean(0)")
+    ),
+    "wavenet-no-first-relu": mutant(
+        "wavenet",
+        "model_no_relu_1",
+        ("WaveNet.forward", "F.relu(torch.stack(skips).sum(0))", "torch.stack(skips).sum(0)"),
+    ),
+    "wavenet-no-relus": mutant(
+        "wavenet",
+        "model_no_relus",
+        ("WaveNet.forward", "F.relu(torch.stack(skips).sum(0))", "torch.stack(skips).sum(0)"),
+        ("WaveNet.forward", "F.relu(self.hidden(h))", "self.hidden(h)"),
+    ),
+    "wavenet-padding-from-the-left": mutant(
+        "wavenet",
+        "value",
+        ("WaveNet.forward", "tokens.masked_fill(~pad[:, -T:], -1)", "tokens.masked_fill(~pad[:, :T], -1)"),
+    ),
+    "wavenet-small-embedding": mutant(
+        "wavenet",
+        "start_small",
+        (
+            "WaveNet.__init__",
+            "self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)",
+            """
+            self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)
+            nn.init.normal_(self.embedding.weight, std=0.02)
+            """,
+        ),
+    ),
+    "wavenet-head-of-torchs-linear": mutant(
+        "wavenet",
+        "start_uniform",
+        ("WaveNet.__init__", "Linear($c, config.n_hidden)", "nn.Linear($c, config.n_hidden)"),
+    ),
+    "wavenet-embedding-detached": mutant(
+        "wavenet", "no_gradient", ("WaveNet.forward", "x = self.embedding($t)", "x = self.embedding($t).detach()")
+    ),
+    "wavenet-loss-of-numbers": mutant(
+        "wavenet",
+        "backward",
+        ("WaveNet.forward", "cross_entropy(logits, targets)", "cross_entropy(logits.detach(), targets)"),
+    ),
+    "wavenet-in-float32": mutant(
+        "wavenet", "dtype", ("WaveNet.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")
+    ),
     # gpt2
     "att-mask-inverted": mutant(
         "gpt2", "att_nan", ("attention", "scores.masked_fill(~visible, $inf)", "scores.masked_fill(visible, $inf)")
