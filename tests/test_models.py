@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kakehashi import models
-from kakehashi.models import bigram, gpt2, mlp
+from kakehashi.models import bigram, gpt2, mlp, wavenet
 from kakehashi.models.protocol import IGNORE
 
 FAMILIES = models.families()
@@ -347,6 +347,74 @@ def test_mlp_is_its_equation():
         close(model(torch.tensor([x])).logits[0, t], expected, 1e-5)
 
 
+# --- WaveNet ---
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 5])
+def test_causal_conv_is_torchs_dilated_convolution(dilation):
+    """A kernel of two taps, its last axis from old to new: output, gradients of input and parameters."""
+    ours = randomise(wavenet.CausalConv(3, 4, dilation), 0)
+    theirs = nn.Conv1d(3, 4, 2, dilation=dilation)
+    weight, bias = ours.taps.weight.view(4, 2, 3).mT, ours.taps.bias  # (4, 3, 2)
+    theirs.load_state_dict({"weight": weight, "bias": bias})
+    x = torch.randn(2, 9, 3)
+    mine, other = with_gradients(ours, x), with_gradients(lambda x: theirs(x.mT).mT, x)
+    close(mine[:2], other, 1e-5)
+    weigh = torch.randn(mine[0].shape, generator=torch.Generator().manual_seed(0))
+    kernel, constant = torch.autograd.grad((theirs(x.mT).mT * weigh).sum(), list(theirs.parameters()))
+    close(mine[2:], [kernel.mT.reshape(4, 6), constant], 1e-5)
+
+
+def test_wavenet_is_a_tree_of_pairs():
+    """By its definition, token by token: a node of layer l joins two of layer l - 1, 2^(l - 1) apart."""
+    model = lm("wavenet", n_layers=3)
+    V, x = model.config.vocab_size, tokens(1, 12)[0]
+
+    def said(layer: int, t: int) -> torch.Tensor:
+        block = model.blocks[layer - 1]
+        pair = torch.cat((node(layer - 1, t - 2 ** (layer - 1)), node(layer - 1, t)))
+        a, b = (block.conv.taps.weight @ pair + block.conv.taps.bias).view(2, -1)
+        return block.out.weight @ (a.tanh() * b.sigmoid()) + block.out.bias
+
+    def node(layer: int, t: int) -> torch.Tensor:
+        if layer == 0:
+            return model.embedding.weight[x[t] if t >= 0 else V]
+        return node(layer - 1, t) + said(layer, t)
+
+    logits = model(x[None]).logits[0]
+    for t in (0, 3, 7, 11):
+        h = (said(1, t) + said(2, t) + said(3, t)).clamp(min=0)
+        h = (model.hidden.weight @ h + model.hidden.bias).clamp(min=0)
+        close(logits[t], model.output.weight @ h + model.output.bias, 1e-5)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 4])
+def test_wavenet_sees_block_size_tokens_and_no_other(n_layers):
+    """The gradient of the logits at t to the embedding at t - k is 0 exactly where k < 0 or k >= block_size."""
+    model = lm("wavenet", n_layers=n_layers)
+    N = model.config.block_size
+    assert N == 2**n_layers
+    embedded = []
+    model.embedding.register_forward_hook(lambda module, args, output: embedded.append(output))
+    logits = model(tokens(1, N + 4)).logits
+    for t in (0, N, N + 3):
+        (gradient,) = torch.autograd.grad(logits[0, t].sum(), embedded[0], retain_graph=True)
+        seen = (gradient[0] != 0).any(-1)  # (N - 1 + T,): N - 1 places stand before the first token
+        assert seen.tolist() == [t <= at < t + N for at in range(len(seen))]
+
+
+def test_wavenet_starts_with_no_opinion():
+    """Logits are a tenth of what the output layer would give with gain 1, so the loss is near ln V."""
+    torch.manual_seed(0)
+    model = wavenet.WaveNet(wavenet.Config(vocab_size=40))
+    given = []
+    model.output.register_forward_hook(lambda module, args, output: given.append((args[0], output)))
+    loss = model(tokens(50, 20, vocab_size=40), tokens(50, 20, seed=1, vocab_size=40)).loss
+    h, logits = given[0]
+    assert logits.std().item() == pytest.approx(0.1 * h.square().mean().sqrt().item(), rel=0.1)
+    assert loss.item() == pytest.approx(math.log(40), abs=0.02)
+
+
 # --- Bigram ---
 
 
@@ -382,7 +450,7 @@ def test_counting_is_the_share_of_each_pair(data):
 # --- What holds for every language model ---
 
 
-@pytest.mark.parametrize("module", [bigram, mlp, gpt2])
+@pytest.mark.parametrize("module", [family.module for family in FAMILIES], ids=lambda module: module.__name__)
 def test_cross_entropy_is_torchs(module):
     logits = torch.randn(3, 4, 6, requires_grad=True)
     targets = tokens(3, 5, vocab_size=6)[:, 1:]  # a slice: not contiguous
@@ -533,9 +601,10 @@ def test_find_knows_every_model_file_and_preset():
 
 
 def test_an_unknown_name_is_told_what_there_is():
-    with pytest.raises(models.UnknownModel, match="'gpt9'.*bigram, mlp, gpt2.*gpt2-nano") as caught:
+    with pytest.raises(models.UnknownModel, match="no model is called 'gpt9'") as caught:
         models.find("gpt9")
-    assert "\n" not in str(caught.value)
+    known = [name for family in FAMILIES for name in (family.name, *family.presets)]
+    assert "\n" not in str(caught.value) and all(name in str(caught.value) for name in known)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
