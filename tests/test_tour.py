@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from rich.cells import cell_len
 
 from kakehashi import source, texts
 from kakehashi.cli import console
@@ -25,7 +26,7 @@ TINY = tuple(
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory):
-    """All four models after two steps."""
+    """All models after two steps."""
     with tour.Climb(tmp_path_factory.mktemp("tour"), TINY) as climb:
         return climb.wait(len(TINY))
 
@@ -49,7 +50,8 @@ def english():
 def test_each_rung_ends_as_a_run_that_can_be_used(learnt):
     for rung, each in zip(TINY, learnt, strict=True):
         again = Run.open(each.run.path)
-        assert (again.config.model.name, again.config.data.name) == (rung.model, rung.data) == (each.name, each.data)
+        assert (again.config.model.name, again.config.data.name) == (rung.model, rung.data)
+        assert (each.name, each.data) == (rung.name, rung.data)
         tokens = torch.tensor([[again.tokenizer.end]])
         assert torch.equal(again.load_model()(tokens).logits, each.model(tokens).logits)
         assert len(each.samples) == 8 and all(sample.startswith(rung.prompt) for sample in each.samples)
@@ -65,10 +67,10 @@ def test_losses_are_those_of_the_metrics_and_begin_near_ln_V(learnt):
 
 
 def test_parameters_are_counted_once_where_they_are_tied(learnt):
-    V, C, T = learnt[2].vocab_size, 64, 64
+    V, C, T = learnt[5].vocab_size, 64, 64
     block = 4 * C + (C + 1) * 3 * C + (C + 1) * C + (C + 1) * 4 * C + (4 * C + 1) * C
     assert learnt[0].parameters == V * V
-    assert learnt[2].parameters == (V + T) * C + 2 * block + 2 * C  # the head is the embedding
+    assert learnt[5].parameters == (V + T) * C + 2 * block + 2 * C  # the head is the embedding
 
 
 def test_the_words_of_a_rung_are_json(learnt):
@@ -117,11 +119,28 @@ def test_what_is_no_order_is_refused_with_its_value(answer):
 
 
 def test_the_score_counts_pairs_in_the_right_order(learnt):
-    known = [replace(each, val_loss=loss) for each, loss in zip(learnt, (4.0, 3.0, 2.0, 1.0), strict=True)]
+    known = [replace(each, val_loss=loss) for each, loss in zip(learnt[:4], (4.0, 3.0, 2.0, 1.0), strict=True)]
     assert tour.order_of(known) == (0, 1, 2, 3)
     assert tour.score((0, 1, 2, 3), known) == (6, 6)
     assert tour.score((3, 2, 1, 0), known) == (0, 6)
     assert tour.score((1, 0, 2, 3), known) == (5, 6)
+
+
+def test_the_order_is_asked_of_the_models_that_learn_the_same_words(learnt):
+    asked = [rung.name for rung in tour.ladder(tour.RUNGS)]
+    assert asked == ["bigram", "mlp", "wavenet", "rnn", "lstm", "gpt2"] == [each.name for each in tour.ladder(learnt)]
+    assert tour.read_order("314265", len(asked)) == (2, 0, 3, 1, 5, 4)
+    assert sorted(tour.order_of(tour.ladder(learnt))) == list(range(6))
+
+
+@pytest.mark.parametrize("lang", texts.LANGUAGES)
+def test_the_question_names_each_model_that_is_asked_within_80_columns(lang):
+    texts.use(lang)
+    said = texts.t("tour.predict").splitlines()
+    for number, rung in enumerate(tour.ladder(tour.RUNGS), 1):
+        assert [line for line in said if line.startswith(f"  {number}  {rung.name} ")]
+    wide = [*said, texts.t("tour.predict_ask") + " 123456", *texts.t("tour.welcome").splitlines()]
+    assert max(map(cell_len, wide)) <= 80
 
 
 # --- The repair ---
@@ -170,25 +189,108 @@ def test_an_edit_in_an_editor_is_noticed(grader, tmp_path):
 @pytest.mark.parametrize("lang", texts.LANGUAGES)
 def test_the_page_tells_everything_in_both_languages(lang, learnt, tmp_path):
     texts.use(lang)
-    html = tour_page.write(tmp_path / "report.html", learnt, (0, 1, 2, 3), True).read_text(encoding="utf-8")
+    html = tour_page.write(tmp_path / "report.html", learnt, range(6), True).read_text(encoding="utf-8")
     assert f'<html lang="{lang}">' in html
-    assert html.count("<figure>") == 3  # curves, embeddings, attention
+    assert html.count("<figure>") == 5  # curves, sight, gradient, embeddings, attention
     assert all(f"{each.val_loss:.2f}" in html and tour_page.title(each) in html for each in learnt)
-    for part in ("repair", "embedding", "samples"):
-        assert texts.t(f"tour.page.{part}").splitlines()[0].removeprefix("## ") in html
+    for part in ("repair", "sight", "time", "embedding", "samples"):
+        assert texts.t(f"tour.page.{part}", back=tour_page.BACK).splitlines()[0].removeprefix("## ") in html
 
 
 def test_the_page_leaves_out_what_nobody_was_asked(learnt, tmp_path):
     asked, alone = tmp_path / "asked.html", tmp_path / "alone.html"
-    tour_page.write(asked, learnt, (0, 1, 2, 3), False)
+    tour_page.write(asked, learnt, range(6), False)
     tour_page.write(alone, learnt)
     for heading in ("What you predicted", "The fault in the count"):
         assert heading in asked.read_text(encoding="utf-8")
         assert heading not in alone.read_text(encoding="utf-8")
 
 
+def test_how_many_characters_a_model_sees_is_what_changes_its_prediction(learnt):
+    assert [tour_page.sight(each) for each in learnt] == [1, 3, 8, None, None, None, None]
+    text = torch.randint(1, 27, (1, 12), generator=torch.Generator().manual_seed(1))
+    for each in tour.ladder(learnt):
+        n = tour_page.sight(each) or 12
+        last = each.model(text).logits[0, -1]
+        for back in range(12):
+            other = text.clone()
+            other[0, -1 - back] = text[0, -1 - back] % 26 + 1
+            assert torch.equal(each.model(other).logits[0, -1], last) == (back >= n), (each.name, back)
+
+
+def test_the_losses_by_position_add_up_to_the_validation_loss(learnt):
+    for each in tour.ladder(learnt):
+        losses, n_words = tour_page.loss_by_position(each)
+        assert (losses * n_words).sum() / n_words.sum() == pytest.approx(each.val_loss, rel=1e-4)
+        assert (np.diff(n_words) <= 0).all() and len(losses) == len(n_words)
+
+
+def test_a_loss_by_position_is_the_mean_surprise_of_the_words_that_are_long_enough(learnt):
+    bigram = learnt[0]
+    encode, log_p = bigram.run.tokenizer.encode, bigram.model.table.log_softmax(-1)
+    _, targets = tour_page.validation(bigram)
+    letters = bigram.run.tokenizer.tokens
+    words = ["".join(letters[i] for i in row if i > 0) for row in targets.tolist()]
+    losses, n_words = tour_page.loss_by_position(bigram)
+    for k in (0, 1, 5, 9):
+        long = [[*encode(word), 0] for word in words if len(word) >= k]
+        assert n_words[k] == len(long)
+        expected = np.mean([-log_p[([0] + word)[k], word[k]].item() for word in long])
+        assert losses[k] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_the_gradient_through_time_is_that_of_each_text_alone(cell, learnt):
+    model = next(each for each in learnt if each.name == cell).model
+    tokens = torch.randint(1, 27, (3, 7), generator=torch.Generator().manual_seed(2))
+    expected = torch.zeros(6)
+    for text in tokens:
+        x = model.embedding.weight[text[None, :-1]].detach().requires_grad_()  # (1, 6, C)
+        begins = torch.zeros(1, 6, dtype=torch.bool)
+        h, _ = model.layers[0](x, model.new_state(1).layers[0], begins)
+        loss = -model.output(h[0, -1]).log_softmax(-1)[text[-1]]
+        loss.backward()
+        expected += x.grad[0].norm(dim=-1).flip(0) / len(tokens)
+    before = model(tokens).logits
+    assert np.allclose(tour_page.gradient_through_time(model, tokens), expected, rtol=1e-4)
+    assert torch.equal(model(tokens).logits, before) and not model.embedding._forward_hooks  # nothing stays behind
+
+
+def test_at_the_rnn_s_start_the_gradient_vanishes_as_the_product_of_its_steps(learnt):
+    rnn = next(each for each in learnt if each.name == "rnn")
+    model = tour_page.at_the_start(rnn)
+    (layer,) = model.layers
+    tokens = torch.randint(1, 27, (1, 9), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        inputs, h, hidden = model.embedding(tokens[0, :-1]) @ layer.weight_ih.T, torch.zeros(256), []
+        for x in inputs:
+            h = torch.tanh(x + layer.weight_hh @ h)
+            hidden.append(h)
+        logits = model.output(h)
+        g = model.output.weight.T @ (logits.softmax(-1) - torch.eye(27)[tokens[0, -1]])  # dL/dh at the last
+        norms = []
+        for h in reversed(hidden):
+            g = (1 - h**2) * g  # through tanh
+            norms.append((layer.weight_ih.T @ g).norm().item())
+            g = layer.weight_hh.T @ g  # W^T diag(1 - h^2), once a character
+    assert np.allclose(tour_page.gradient_through_time(model, tokens), norms, rtol=1e-3)
+
+
+def test_the_start_is_what_the_run_began_with(learnt):
+    for each in tour.ladder(learnt):
+        loss = tour_page.at_the_start(each)(*tour_page.validation(each)).loss
+        assert loss.item() == pytest.approx(each.loss_at_init, rel=1e-4)
+
+
+def test_joined_words_are_the_validation_words_without_what_stands_between(learnt):
+    joined = tour_page.joined_words(learnt[0], 32)
+    assert joined.shape[1] == 32 and len(joined) > 100 and (joined > 0).all()
+    tokens, targets = tour_page.validation(learnt[0])
+    assert (tokens[:, 0] == 0).all() and torch.equal(joined[0, :2], targets[0, :2])
+
+
 def test_attention_weights_are_those_of_the_written_out_attention(learnt):
-    gpt = learnt[2]
+    gpt = learnt[5]
     tokens = torch.tensor([[gpt.run.tokenizer.end, *gpt.run.tokenizer.encode("attention")]])
     before = gpt.model(tokens).logits
     weights = tour_page.attention_weights(gpt.model, tokens)
@@ -247,8 +349,8 @@ def climb(learnt, tmp_path):
 
 
 def test_the_order_is_asked_until_it_can_be_read(person, climb, capsys):
-    person(["21", "2134"])
-    assert face.predict(climb) == (1, 0, 2, 3)
+    person(["21", "213465"])
+    assert face.predict(climb) == (1, 0, 2, 3, 5, 4)
     assert "got '21'" in capsys.readouterr().err
 
 
@@ -289,6 +391,6 @@ def test_without_a_terminal_nothing_is_asked_and_the_last_line_is_json(person, m
     face.tour(root=tmp_path / "runs", out=tmp_path / "report.html")
     printed = capsys.readouterr()
     said = json.loads(printed.out)
-    assert [each["name"] for each in said["models"]] == ["bigram", "mlp", "gpt2", "gpt2"]
+    assert [each["name"] for each in said["models"]] == ["bigram", "mlp", "wavenet", "rnn", "lstm", "gpt2", "gpt2"]
     assert said["report"] == str(tmp_path / "report.html") and (tmp_path / "report.html").exists()
     assert "gpt2 on stdlib-code" in printed.err

@@ -94,7 +94,7 @@ def learning_curves(rungs: Sequence[Learnt]) -> report.Figure:
         for each, (colour, dashes) in zip(rungs, LINES, strict=True):
             label = f"{each.name} {each.val_loss:.2f}"
             axes.plot(*zip(*each.curve, strict=True), marker="o", markersize=3, c=colour, ls=dashes, label=label)
-        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), handlelength=3)
+        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.9), handlelength=3)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(t("tour.page.seconds"))
         axes.set_ylabel(t("tour.page.loss"))
@@ -149,7 +149,7 @@ def validation(learnt: Learnt) -> tuple[Tensor, Tensor]:
 def sight_figure(rungs: Sequence[Learnt]) -> report.Figure:
     """The loss after so many characters of a word; beside it, the mean loss by how many characters are seen."""
     seen = [sight(each) for each in rungs]
-    with report.figure(height=3.6, columns=2, width_ratios=(2.4, 1), sharey=False) as (figure, (by_position, by_sight)):
+    with report.figure(height=3.6, columns=2, width_ratios=(2.4, 1)) as (figure, (by_position, by_sight)):
         for each, n, (colour, dashes) in zip(rungs, seen, LINES, strict=True):
             losses, n_words = loss_by_position(each)
             last = int((n_words >= WORDS).sum())  # the longer a word, the fewer there are
