@@ -38,8 +38,8 @@ PEER = "a plain loop in nanoGPT's manner"
 SEEDS = (1, 2, 3)
 STEPS, TURNS = 20, 30  # steps in a turn, of ours and then of the peer's
 LSTM_WHY = (
-    "What would close the rest: at 128 names a step 82% of our time is matrix products, which torch leaves to MKL, on an "
-    "AMD processor in AVX2; torch.nn.LSTM is oneDNN's, fused and in AVX-512, at twice the rate."
+    "What would close the rest: at 128 names a step 82% of our time is matrix products, which torch leaves to MKL, in "
+    "AVX2 on an AMD processor; torch.nn.LSTM is oneDNN's, fused and in AVX-512, at twice the rate."
 )
 
 

@@ -39,7 +39,7 @@ RUNGS = {
     ),
     "lstm": Rung("LSTM", {"model": "recurrent", "steps": 3200, "batch_size": 32, "lr": 0.002}, 1.97),
     "gpt2": Rung(
-        "GPT-2, dropout 0.05",
+        "GPT-2",
         {"model": "gpt2", "preset": "gpt2-names", "steps": 6000, "batch_size": 128, "lr": 0.004},
         1.95,
     ),
@@ -77,9 +77,9 @@ def losses(name: str) -> Iterator[Row]:
     rung = RUNGS[name]
     for split in SPLITS:
         of_seeds = [trained(name, split, seed)[0] for seed in SEEDS]
-        divided = planned(name, split, SEEDS[0]).split
+        plan = planned(name, split, SEEDS[0])
         if split == "lecture":
-            label = f"lecture split, {divided.shared:.0%} of validation names stand in training"
+            label = f"lecture split, {plan.split.shared:.0%} of validation names stand in training"
         else:
             label = "our split, no validation name stands in training"
         yield Row(
@@ -90,8 +90,13 @@ def losses(name: str) -> Iterator[Row]:
             repeats=len(of_seeds),
             command=command(name, split, "N"),
             goal=f"ours <= {rung.goal}" if split == "lecture" else "",
-            why=f"no peer: mean of seeds {', '.join(map(str, SEEDS))}",
+            why=f"no peer: mean of seeds {', '.join(map(str, SEEDS))}; {regularisers(plan)}",
         )
+
+
+def regularisers(plan: Plan) -> str:
+    dropout = plan.config.model.config.get("dropout", 0.0)
+    return f"weight decay {plan.config.train['weight_decay']}" + (f", dropout {dropout}" if dropout else "")
 
 
 def minutes() -> Iterator[Row]:

@@ -20,11 +20,12 @@ SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.g
 class Row:
     """One thing measured.
 
-    ours, peer  medians over `repeats` turns, in `unit`; peer is None where there is none, and `why` says why
+    ours, peer  in `unit`, medians over `repeats` turns, of the losses on names means over as many seeds
     ratio       the median over turns of ours / peer
     spread      the least and the most of ours
     goal        "ours < 150" or "ratio >= 0.97"; "" where the figure is for information
     command     what was run, so that a person can run it
+    why         why there is no peer, or where the ratio comes from
     """
 
     what: str
