@@ -540,6 +540,281 @@ MUTANTS = {
     "wavenet-in-float32": mutant(
         "wavenet", "dtype", ("WaveNet.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")
     ),
+    # recurrent
+    "rnn-not-a-tuple": mutant("recurrent", "tuple", ("rnn", "return (torch.tanh($y),)", "return torch.tanh($y)")),
+    "rnn-weight-detached": mutant(
+        "recurrent", "no_gradient", ("rnn", "F.linear(h, weight, bias)", "F.linear(h, weight.detach(), bias)")
+    ),
+    "rnn-in-float32": mutant("recurrent", "dtype", ("rnn", "torch.tanh($y)", "torch.tanh(($y).float())")),
+    "rnn-no-bias": mutant("recurrent", "step_no_bias", ("rnn", "F.linear(h, weight, bias)", "F.linear(h, weight)")),
+    "rnn-relu": mutant("recurrent", "rnn_relu", ("rnn", "torch.tanh($y)", "torch.relu($y)")),
+    "rnn-added": mutant("recurrent", "rnn_added", ("rnn", "torch.tanh($y)", "h + torch.tanh($y)")),
+    "rnn-no-memory": mutant(
+        "recurrent", "step_no_memory", ("rnn", "F.linear(h, weight, bias)", "F.linear(0 * h, weight, bias)")
+    ),
+    "rnn-from-torch": mutant(
+        "recurrent",
+        "forbidden",
+        (
+            "rnn",
+            "torch.tanh(x + F.linear(h, weight, bias))",
+            "torch.rnn_tanh_cell(x, h, torch.eye(len(weight)).to(weight), weight, torch.zeros_like(bias), bias)",
+        ),
+    ),
+    "gru-reset-missing": mutant("recurrent", "gru_reset_missing", ("gru", "x_new + reset * h_new", "x_new + h_new")),
+    "gru-reset-on-both": mutant(
+        "recurrent", "gru_reset_on_both", ("gru", "x_new + reset * h_new", "reset * (x_new + h_new)")
+    ),
+    "gru-reset-not-on-the-bias": mutant(
+        "recurrent",
+        "gru_reset_not_on_bias",
+        ("gru", "x_new + reset * h_new", "x_new + reset * (h_new - bias.chunk(3)[2]) + bias.chunk(3)[2]"),
+    ),
+    "gru-no-tanh": mutant("recurrent", "gru_no_tanh", ("gru", "torch.tanh($y)", "$y")),
+    "gru-gate-detached": mutant("recurrent", "value", ("gru", "update * h", "update.detach() * h")),
+    "gru-new-alone": mutant("recurrent", "gru_new_only", ("gru", "(1 - update) * new + update * h", "new")),
+    "gru-in-place": mutant(
+        "recurrent",
+        "overwrites",
+        ("gru", "return ((1 - update) * new + update * h,)", "return (h.lerp_(new, 1 - update),)"),
+    ),
+    "lstm-content-last": mutant(
+        "recurrent",
+        "lstm_content_and_output",
+        ("lstm", "write, keep, content, show = $y", "write, keep, show, content = $y"),
+    ),
+    "lstm-content-sigmoid": mutant(
+        "recurrent", "lstm_content_sigmoid", ("lstm", "torch.tanh(content)", "torch.sigmoid(content)")
+    ),
+    "lstm-shows-the-old-cell": mutant(
+        "recurrent",
+        "lstm_old_shown",
+        ("lstm", "h = torch.sigmoid(show) * torch.tanh(c)", "h = torch.sigmoid(show) * torch.tanh(state[1])"),
+    ),
+    "lstm-never-forgets": mutant("recurrent", "lstm_never_forgets", ("lstm", "torch.sigmoid(keep) * c", "c")),
+    "lstm-cell-detached": mutant(
+        "recurrent", "value", ("lstm", "torch.sigmoid(keep) * c", "torch.sigmoid(keep) * c.detach()")
+    ),
+    "lstm-not-returned": mutant("recurrent", "none", ("lstm", "return h, c", "pass")),
+    "layer-one-bias": mutant(
+        "recurrent",
+        "missing_parameter",
+        ("Layer.__init__", "self.bias_hh = nn.Parameter(torch.zeros(n_gates * n_hidden))", ""),
+        ("Layer.forward", "self.bias_hh", "torch.zeros_like(self.bias_ih)"),
+    ),
+    "layer-uniform": mutant(
+        "recurrent",
+        "start_default",
+        (
+            "Layer.__init__",
+            "torch.randn(n_gates * n_hidden, n_hidden) / math.sqrt(n_hidden)",
+            "(2 * torch.rand(n_gates * n_hidden, n_hidden) - 1) / math.sqrt(n_hidden)",
+        ),
+    ),
+    "layer-scaled-by-the-hidden": mutant(
+        "recurrent",
+        "start_fan",
+        ("Layer.__init__", "torch.randn($n, n_in) / math.sqrt(n_in)", "torch.randn($n, n_in) / math.sqrt(n_hidden)"),
+    ),
+    "layer-forget-bias-twice": mutant(
+        "recurrent",
+        "forget_twice",
+        (
+            "Layer.__init__",
+            "nn.init.ones_(self.bias_ih[n_hidden : 2 * n_hidden])",
+            """
+            nn.init.ones_(self.bias_ih[n_hidden : 2 * n_hidden])
+            nn.init.ones_(self.bias_hh[n_hidden : 2 * n_hidden])
+            """,
+        ),
+    ),
+    "layer-no-input-bias": mutant(
+        "recurrent",
+        "layer_bias_ih",
+        ("Layer.forward", "F.linear(x, self.weight_ih, self.bias_ih)", "F.linear(x, self.weight_ih)"),
+    ),
+    "layer-no-state-bias": mutant(
+        "recurrent",
+        "layer_bias_hh",
+        ("Layer.forward", "self.step($i, $s, $w, self.bias_hh)", "self.step($i, $s, $w, 0 * self.bias_hh)"),
+    ),
+    "layer-backwards": mutant(
+        "recurrent",
+        "layer_backwards",
+        ("Layer.forward", "range(x.shape[1])", "reversed(range(x.shape[1]))"),
+        ("Layer.forward", "torch.stack(outputs, 1)", "torch.stack(outputs[::-1], 1)"),
+    ),
+    "layer-late": mutant(
+        "recurrent", "layer_late", ("Layer.forward", "outputs.append(state[0])", "outputs.append(before[0])")
+    ),
+    "layer-shows-its-cell": mutant(
+        "recurrent", "layer_shows_its_cell", ("Layer.forward", "outputs.append(state[0])", "outputs.append(state[-1])")
+    ),
+    "layer-starts-from-zeros": mutant(
+        "recurrent",
+        "layer_state_ignored",
+        (
+            "Layer.forward",
+            "outputs = []",
+            "outputs = []\nstate = tuple(torch.zeros_like(each) for each in state)",
+        ),
+    ),
+    "layer-outputs-alone": mutant(
+        "recurrent",
+        "layer_result",
+        ("Layer.forward", "return torch.stack(outputs, 1), state", "return torch.stack(outputs, 1)"),
+    ),
+    "layer-empties-after": mutant(
+        "recurrent",
+        "begins_after",
+        ("Layer.forward", "if anywhere[t]:\n    before = $y", ""),
+        (
+            "Layer.forward",
+            "state = after\noutputs.append(state[0])",
+            """
+            state = after
+            outputs.append(state[0])
+            if t + 1 < x.shape[1]:
+                state = tuple(each.masked_fill(begins[:, t, None], 0) for each in state)
+            """,
+        ),
+    ),
+    "layer-padding-begins": mutant(
+        "recurrent",
+        "padding_begins",
+        ("Layer.forward", "zip(after, state, strict=True)", "zip(after, before, strict=True)"),
+    ),
+    "layer-padding-inverted": mutant(
+        "recurrent",
+        "padding_inverted",
+        ("Layer.forward", "torch.where(real[:, t, None], new, old)", "torch.where(real[:, t, None], old, new)"),
+    ),
+    "layer-mask-in-float32": mutant(
+        "recurrent",
+        "raised_borrowed",
+        (
+            "Layer.forward",
+            "torch.where(real[:, t, None], new, old)",
+            "real[:, t, None].float() * new + (1 - real[:, t, None].float()) * old",
+        ),
+    ),
+    "recurrent-output-without-bias": mutant(
+        "recurrent",
+        "missing_parameter",
+        (
+            "Recurrent.__init__",
+            "nn.Linear(config.n_hidden, config.vocab_size)",
+            "nn.Linear(config.n_hidden, config.vocab_size, bias=False)",
+        ),
+        ("Recurrent.__init__", "nn.init.zeros_(self.output.bias)", ""),
+    ),
+    "recurrent-config-not-kept": mutant(
+        "recurrent",
+        "no_config",
+        ("Recurrent.__init__", "self.config = config", "self.sizes = config"),
+        (
+            "Recurrent.forward",
+            "F.dropout(self.embedding(tokens), self.config.dropout, $t)",
+            "F.dropout(self.embedding(tokens), self.sizes.dropout, $t)",
+        ),
+        ("Recurrent.forward", "F.dropout(x, self.config.dropout, $t)", "F.dropout(x, self.sizes.dropout, $t)"),
+        ("Recurrent.new_state", "self.config.n_hidden", "self.sizes.n_hidden"),
+        ("Recurrent.new_state", "CELLS[self.config.cell]", "CELLS[self.sizes.cell]"),
+        ("Recurrent.new_state", "self.config.n_layers", "self.sizes.n_layers"),
+    ),
+    "recurrent-last-prediction-alone": mutant(
+        "recurrent", "shape", ("Recurrent.forward", "Output(logits, $loss)", "Output(logits[:, -1], $loss)")
+    ),
+    "recurrent-mixes-the-batch": mutant(
+        "recurrent", "model_batch", ("Recurrent.forward", "self.output(x)", "self.output(x + x.mean(0))")
+    ),
+    "recurrent-layers-shared": mutant(
+        "recurrent",
+        "model_layers_shared",
+        (
+            "Recurrent.__init__",
+            "nn.ModuleList(Layer(config.cell, width, config.n_hidden) for width in widths)",
+            "nn.ModuleList([Layer(config.cell, config.n_embd, config.n_hidden)] + "
+            "[Layer(config.cell, config.n_hidden, config.n_hidden)] * (config.n_layers - 1))",
+        ),
+    ),
+    "recurrent-end-ignored": mutant(
+        "recurrent", "model_ends_ignored", ("Recurrent.forward", "tokens == END", "tokens < END")
+    ),
+    "recurrent-end-late": mutant(
+        "recurrent", "model_ends_late", ("Recurrent.forward", "tokens == END", "F.pad(tokens, (1, -1), value=1) == END")
+    ),
+    "recurrent-one-layer-of-state": mutant(
+        "recurrent",
+        "state_layers",
+        ("Recurrent.new_state", "[(zeros,) * n_tensors] * self.config.n_layers", "[(zeros,) * n_tensors]"),
+    ),
+    "recurrent-state-random": mutant(
+        "recurrent", "value", ("Recurrent.new_state", "zeros = $y", "zeros = torch.randn_like($y)")
+    ),
+    "recurrent-state-of-float32": mutant(
+        "recurrent",
+        "raised_borrowed",
+        (
+            "Recurrent.new_state",
+            "self.output.weight.new_zeros(batch_size, self.config.n_hidden)",
+            "torch.zeros(batch_size, self.config.n_hidden)",
+        ),
+    ),
+    "recurrent-one-state-for-all": mutant(
+        "recurrent",
+        "value",
+        (
+            "Recurrent.new_state",
+            "return RecurrentState([(zeros,) * n_tensors] * self.config.n_layers)",
+            """
+            if getattr(self, "kept", (0,))[0] != batch_size:
+                self.kept = batch_size, RecurrentState([(zeros,) * n_tensors] * self.config.n_layers)
+            return self.kept[1]
+            """,
+        ),
+    ),
+    "recurrent-embedding-detached": mutant(
+        "recurrent", "no_gradient", ("Recurrent.forward", "self.embedding(tokens)", "self.embedding(tokens).detach()")
+    ),
+    "recurrent-padding-read": mutant(
+        "recurrent",
+        "model_padding",
+        ("Recurrent.forward", "layer(x, state.layers[i], begins, real)", "layer(x, state.layers[i], begins)"),
+    ),
+    "recurrent-one-layer-used": mutant(
+        "recurrent",
+        "model_layers_left_out",
+        ("Recurrent.forward", "enumerate(self.layers)", "enumerate(self.layers[:1])"),
+    ),
+    "recurrent-no-dropout": mutant(
+        "recurrent",
+        "model_dropout_missing",
+        ("Recurrent.forward", "F.dropout(self.embedding(tokens), $p, $t)", "self.embedding(tokens)"),
+        ("Recurrent.forward", "x = F.dropout(x, $p, $t)", ""),
+    ),
+    "recurrent-no-dropout-between": mutant(
+        "recurrent",
+        "model_dropout_between",
+        (
+            "Recurrent.forward",
+            "x = F.dropout(x, $p, $t)",
+            "if i + 1 == len(self.layers):\n    x = F.dropout(x, $p, $t)",
+        ),
+    ),
+    "recurrent-no-embedding-dropout": mutant(
+        "recurrent",
+        "model_dropout_of_embeddings",
+        ("Recurrent.forward", "F.dropout(self.embedding(tokens), $p, $t)", "self.embedding(tokens)"),
+    ),
+    "recurrent-no-last-dropout": mutant(
+        "recurrent",
+        "model_dropout_of_the_last",
+        ("Recurrent.forward", "x = F.dropout(x, $p, $t)", "if i + 1 < len(self.layers):\n    x = F.dropout(x, $p, $t)"),
+    ),
+    "recurrent-default-output": mutant(
+        "recurrent", "start_default", ("Recurrent.__init__", "nn.init.normal_(self.output.weight, $...a)", "")
+    ),
     # gpt2
     "att-mask-inverted": mutant(
         "gpt2", "att_nan", ("attention", "scores.masked_fill(~visible, $inf)", "scores.masked_fill(visible, $inf)")
