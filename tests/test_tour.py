@@ -19,7 +19,7 @@ from kakehashi.runs import Run
 from kakehashi.training import Interrupted, TrainingError
 
 TINY = tuple(
-    replace(rung, settings=rung.settings | {"steps": 2, "batch_size": 8, "eval_every": 2}, max_tokens=9)
+    replace(rung, settings=rung.settings | {"steps": 2, "batch_size": 128, "eval_every": 2}, max_tokens=9)
     for rung in tour.RUNGS
 )
 
