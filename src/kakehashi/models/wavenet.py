@@ -104,7 +104,8 @@ class WaveNet(nn.Module):
     """Embeds the tokens in sight, joins them in L layers, dilations 1, 2, 4, ..., predicts from what all layers said.
 
     Parameters: embedding.weight (V + 1, C), normal with deviation 1; row V stands for "before the beginning". blocks,
-    L of them. hidden (C -> K), a Linear; output (K -> V), a Linear with gain 0.1. Keeps `.config`.
+    L of them. hidden (C -> K), a Linear, and output (K -> V), a Linear with gain 0.1: each reads a relu, the first that
+    of the sum of what the layers said. Keeps `.config`.
     """
 
     def __init__(self, config: Config):

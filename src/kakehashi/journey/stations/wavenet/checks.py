@@ -54,7 +54,7 @@ def conv_shortens_its_input(mine, ref, rng):
 
 
 @check("CausalConv", 120)
-def conv_is_torchs(mine, ref, rng):
+def conv_joins_tokens_a_dilation_apart(mine, ref, rng):
     for d in (1, 2, 4):
         own, theirs = conv(mine, ref, rng, d)
         x = stream(rng)
