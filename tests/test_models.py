@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from kakehashi import models
-from kakehashi.models import bigram, gpt2, mlp, wavenet
-from kakehashi.models.protocol import IGNORE
+from kakehashi.inference import Engine
+from kakehashi.models import bigram, gpt2, mlp, recurrent, wavenet
+from kakehashi.models.protocol import END, IGNORE
+from kakehashi.tokenizers import CharTokenizer
 
 FAMILIES = models.families()
 SMALL = {"vocab_size": 11, "block_size": 9, "n_layers": 2, "n_heads": 2, "n_embd": 8, "n_hidden": 7}
@@ -22,6 +24,8 @@ LMS = {
     **{family.name: (family, {}) for family in FAMILIES if family.task == "lm"},
     "mlp without norm": (models.find("mlp"), {"batch_norm": False, "block_size": 3}),
     "gpt2 fused": (models.find("gpt2"), {"fused": True}),
+    "recurrent rnn": (models.find("recurrent"), {"cell": "rnn"}),
+    "recurrent gru": (models.find("recurrent"), {"cell": "gru", "n_layers": 1}),
 }
 
 
@@ -413,6 +417,170 @@ def test_wavenet_starts_with_no_opinion():
     h, logits = given[0]
     assert logits.std().item() == pytest.approx(0.1 * h.square().mean().sqrt().item(), rel=0.1)
     assert loss.item() == pytest.approx(math.log(40), abs=0.02)
+
+
+# --- RNN, GRU, LSTM ---
+
+CELLS = ("rnn", "gru", "lstm")
+each_cell = pytest.mark.parametrize("cell", CELLS)
+each_precision = pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+
+
+def carried(cell: str, *shape: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    """A random state: one tensor, or h and c for the LSTM."""
+    return tuple(torch.randn(*shape, dtype=dtype, requires_grad=True) for _ in range(1 + (cell == "lstm")))
+
+
+def weighed(*outputs: torch.Tensor) -> torch.Tensor:
+    """A sum whose gradients tell every value from every other."""
+    return sum((each * torch.linspace(-1, 2, each.numel()).to(each).view(each.shape)).sum() for each in outputs)
+
+
+def reads(layer: recurrent.Layer, x: torch.Tensor, state: tuple[torch.Tensor, ...]):
+    return layer(x, state, torch.zeros(x.shape[:2], dtype=torch.bool))
+
+
+@each_precision
+@each_cell
+def test_a_recurrent_layer_is_torchs_cell_step_by_step(cell, dtype, tolerance):
+    """Seven steps: h at each time, the last state, gradients of weights, inputs and the first state."""
+    ours = randomise(recurrent.Layer(cell, 3, 5).to(dtype), 0)
+    theirs = getattr(nn, f"{cell.upper()}Cell")(3, 5, dtype=dtype)
+    theirs.load_state_dict(ours.state_dict())  # the same names
+    x, state = torch.randn(2, 7, 3, dtype=dtype, requires_grad=True), carried(cell, 2, 5, dtype=dtype)
+    output, last = reads(ours, x, state)
+    wanted, now = [], state
+    for t in range(7):
+        now = theirs(x[:, t], now if cell == "lstm" else now[0])
+        now = now if cell == "lstm" else (now,)
+        wanted.append(now[0])
+    close((output, *last), (torch.stack(wanted, 1), *now), tolerance)
+    mine = torch.autograd.grad(weighed(output, *last), [x, *state, *ours.parameters()])
+    other = torch.autograd.grad(weighed(torch.stack(wanted, 1), *now), [x, *state, *theirs.parameters()])
+    close(mine, other, tolerance)
+
+
+@each_precision
+@each_cell
+def test_recurrent_layers_are_torchs_stack(cell, dtype, tolerance):
+    """Two layers and weights that copy both ways: outputs, final states, every gradient."""
+    model = randomise(recurrent.Recurrent(recurrent.Config(cell=cell, n_layers=2, n_embd=3, n_hidden=5)).to(dtype), 0)
+    names = {f"{name}_l{i}": f"{i}.{name}" for i in range(2) for name, _ in model.layers[i].named_parameters()}
+    weights = model.layers.state_dict()
+    theirs = getattr(nn, cell.upper())(3, 5, 2, batch_first=True, dtype=dtype)
+    theirs.load_state_dict({name: weights[own] for name, own in names.items()})
+    back = recurrent.Recurrent(model.config).to(dtype)
+    back.layers.load_state_dict({own: theirs.state_dict()[name] for name, own in names.items()})
+    x, state = torch.randn(2, 7, 3, dtype=dtype, requires_grad=True), carried(cell, 2, 2, 5, dtype=dtype)  # (L, B, K)
+    h, last = x, []
+    for i, layer in enumerate(back.layers):
+        h, final = reads(layer, h, tuple(each[i] for each in state))
+        last.append(final)
+    last = [torch.stack(each) for each in zip(*last, strict=True)]
+    wanted, final = theirs(x, state if cell == "lstm" else state[0])
+    final = final if cell == "lstm" else (final,)
+    close((h, *last), (wanted, *final), tolerance)
+    ours = dict(back.layers.named_parameters())
+    sources = [ours[own] for own in names.values()], [dict(theirs.named_parameters())[name] for name in names]
+    mine = torch.autograd.grad(weighed(h, *last), [x, *state, *sources[0]])
+    close(mine, torch.autograd.grad(weighed(wanted, *final), [x, *state, *sources[1]]), tolerance)
+
+
+@settings(max_examples=20)
+@each_cell
+@given(row=st.lists(st.sampled_from([END, 1, 2, 3]), min_size=2, max_size=12))
+def test_a_document_knows_nothing_of_the_one_before_it(cell, row):
+    """Cut at each END, the pieces read alone get the logits that they get in one stream, beside another row."""
+    model = lm("recurrent", cell=cell).eval()
+    x = torch.tensor([row, [4] * len(row)])
+    begins = [t for t, token in enumerate(row) if token == END or t == 0]
+    alone = [model(x[:1, a:b]).logits for a, b in zip(begins, [*begins[1:], len(row)], strict=True)]
+    together = model(x).logits
+    close(together[:1], torch.cat(alone, 1), 1e-5)
+    close(together[1:], model(x[1:]).logits, 1e-5)
+
+
+@settings(max_examples=20)
+@each_cell
+@given(places=st.lists(st.booleans(), min_size=1, max_size=9), filled=st.integers(0, 3))
+def test_a_recurrent_model_leaves_out_padding_wherever_it_stands(cell, places, filled):
+    """Whatever fills it, END too: logits of real tokens and the state after them are those of the real tokens alone."""
+    model = lm("recurrent", cell=cell).eval()
+    real = torch.tensor([places])
+    x = tokens(1, len(places), seed=len(places))
+    state, other = model.new_state(1), model.new_state(1)
+    logits = model(x.masked_fill(~real, filled), state=state, pad=real).logits[real]
+    if real.any():
+        close(logits, model(x[real][None], state=other).logits[0], 1e-5)
+    close(state.layers, other.layers, 1e-5)
+
+
+@each_cell
+def test_backpropagation_ends_where_a_state_was_handed_on(cell):
+    """The second window's gradients are those with the first one's state as plain numbers; each window can step."""
+    model = lm("recurrent", cell=cell)
+    x, y = tokens(2, 8), tokens(2, 8, seed=1)
+    state = model.new_state(2)
+    first = model(x[:, :4], y[:, :4], state=state).loss
+    assert not any(each.requires_grad for layer in state.layers for each in layer)
+    numbers = recurrent.RecurrentState([tuple(each.clone() for each in layer) for layer in state.layers])
+    gradients(model, first)
+    mine = gradients(model, model(x[:, 4:], y[:, 4:], state=state).loss)
+    close(mine, gradients(model, model(x[:, 4:], y[:, 4:], state=numbers).loss), 1e-6)
+
+
+@each_cell
+def test_a_recurrent_model_runs_in_half_precision(cell):
+    model, x = lm("recurrent", cell=cell).eval(), tokens(2, 6)
+    exact, state = model(x).logits, model.bfloat16().new_state(2)
+    logits = model(x, state=state).logits
+    assert logits.dtype == torch.bfloat16 and all(each.dtype == torch.bfloat16 for each in state.layers[0])
+    close(logits.float(), exact, 0.05)
+
+
+@each_cell
+def test_recurrent_generation_with_and_without_a_state_gives_the_same_text(cell):
+    tokenizer = CharTokenizer.train(["abcdefghij"])
+    engine = Engine(lm("recurrent", cell=cell), tokenizer)
+    told = {"max_tokens": 12, "seed": 3}
+    with_state = engine.generate(["", "abba", "j"], **told)
+    assert [each.text for each in with_state] == [
+        each.text for each in engine.generate(["", "abba", "j"], use_state=False, **told)
+    ]
+    assert any(each.text for each in with_state)
+
+
+def test_a_recurrent_model_starts_as_it_says():
+    torch.manual_seed(0)
+    for cell in CELLS:
+        config = recurrent.Config(vocab_size=40, cell=cell, n_layers=2, n_embd=50, n_hidden=200)
+        model = recurrent.Recurrent(config)
+        for layer, width in zip(model.layers, (50, 200), strict=True):
+            for weight, n_in in ((layer.weight_ih, width), (layer.weight_hh, 200)):
+                assert abs(weight.std() * math.sqrt(n_in) - 1) < 5 / math.sqrt(2 * weight.numel())
+            assert (layer.bias_hh == 0).all()
+            gates = layer.bias_ih.view(-1, 200)
+            assert gates.tolist() == [[float(cell == "lstm" and i == 1)] * 200 for i in range(len(gates))]
+        loss = model(tokens(20, 20, vocab_size=40), tokens(20, 20, seed=1, vocab_size=40)).loss
+        assert loss.item() == pytest.approx(math.log(40), abs=0.02)
+
+
+def test_the_gradient_fades_in_an_rnn_and_lives_on_in_an_lstm():
+    """Of a loss at the last of 20 tokens: what the first embedding's gradient keeps of the last one's."""
+
+    def kept(cell: str, seed: int) -> float:
+        torch.manual_seed(seed)
+        model = recurrent.Recurrent(recurrent.Config(cell=cell, n_hidden=128))
+        embedded = []
+        model.embedding.register_forward_hook(lambda module, args, output: embedded.append(output))
+        targets = torch.full((16, 20), IGNORE)
+        targets[:, -1] = 1
+        loss = model(tokens(16, 20, vocab_size=26) + 1, targets).loss
+        norms = torch.autograd.grad(loss, embedded)[0].norm(dim=(0, 2))
+        return (norms[0] / norms[-1]).item()
+
+    for seed in range(3):
+        assert kept("lstm", seed) > 20 * kept("rnn", seed)
 
 
 # --- Bigram ---
