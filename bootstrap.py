@@ -41,7 +41,7 @@ TEXTS = {
     "en": {
         "usage": """usage: python bootstrap.py [--lang en|ja] [--torch-index URL|none] COMMAND ...
 
-  tour               the models trained in two minutes, and a report
+  tour               all models trained in four minutes, and a report
   start DIR          a workspace of your own in DIR
   test [--slow] ...  the tests; what follows goes to pytest
   lint               ruff, the import contract, pyright
@@ -79,7 +79,7 @@ TEXTS = {
     "ja": {
         "usage": """使い方: python bootstrap.py [--lang en|ja] [--torch-index URL|none] コマンド ...
 
-  tour               2 分でモデルを学習し、レポートを作る
+  tour               4 分で全モデルを学習し、レポートを作る
   start DIR          DIR に自分の作業フォルダーを作る
   test [--slow] ...  テスト。続く引数は pytest に渡す
   lint               ruff、インポート規約、pyright
