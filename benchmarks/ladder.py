@@ -114,7 +114,7 @@ def race(plan: Plan, start: Callable[[nn.Module], Iterator]) -> list[tuple[float
 
 
 class Race(training.Callback):
-    """After every so many steps of our loop, as many of the peer's: turns of a second, under the same load.
+    """After every so many steps of our loop, as many of the peer's: short turns, under the same load.
 
     start: makes the peer, which takes a step each time it is asked, from our model before its first step.
     """

@@ -39,9 +39,7 @@ RUNGS = {
     ),
     "lstm": Rung("LSTM", {"model": "recurrent", "steps": 3200, "batch_size": 32, "lr": 0.002}, 1.97),
     "gpt2": Rung(
-        "GPT-2",
-        {"model": "gpt2", "preset": "gpt2-names", "steps": 6000, "batch_size": 128, "lr": 0.004},
-        1.95,
+        "GPT-2", {"model": "gpt2", "preset": "gpt2-names", "steps": 7000, "batch_size": 128, "lr": 0.006}, 1.95
     ),
 }
 

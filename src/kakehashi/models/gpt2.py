@@ -45,6 +45,7 @@ class Config:
 PRESETS = {
     "gpt2-nano": Config(block_size=64, n_layers=4, n_heads=4, n_embd=128),
     "gpt2-pico": Config(block_size=64, n_layers=2, n_heads=4, n_embd=64),
+    "gpt2-names": Config(block_size=64, n_layers=2, n_heads=4, n_embd=96, dropout=0.1),
     "gpt2-small": Config(),
     "gpt2-medium": Config(n_layers=24, n_heads=16, n_embd=1024),
     "gpt2-large": Config(n_layers=36, n_heads=20, n_embd=1280),
