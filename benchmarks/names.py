@@ -37,7 +37,9 @@ RUNGS = {
     "wavenet": Rung(
         "WaveNet, 8 characters in sight", {"model": "wavenet", "steps": 4000, "batch_size": 64, "lr": 0.004}, 1.99
     ),
-    "lstm": Rung("LSTM", {"model": "recurrent", "steps": 3200, "batch_size": 32, "lr": 0.002}, 1.97),
+    "lstm": Rung(
+        "LSTM", {"model": "recurrent", "preset": "lstm-names", "steps": 4000, "batch_size": 64, "lr": 0.003}, 1.97
+    ),
     "gpt2": Rung(
         "GPT-2", {"model": "gpt2", "preset": "gpt2-names", "steps": 7000, "batch_size": 128, "lr": 0.006}, 1.95
     ),

@@ -39,7 +39,12 @@ class Config:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
 
-PRESETS = {"lstm-char": Config(), "gru-char": Config(cell="gru"), "rnn-char": Config(cell="rnn")}
+PRESETS = {
+    "lstm-char": Config(),
+    "gru-char": Config(cell="gru"),
+    "rnn-char": Config(cell="rnn"),
+    "lstm-names": Config(dropout=0.2),
+}
 
 
 def rnn(x: Tensor, state: tuple[Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor]:
