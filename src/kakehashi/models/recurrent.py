@@ -54,7 +54,7 @@ def rnn(x: Tensor, state: tuple[Tensor], weight: Tensor, bias: Tensor) -> tuple[
     """
     (h,) = state
     # the whole state is written anew at every token: what is to be kept must come through W and tanh each time
-    return (torch.tanh(x + F.linear(h, weight, bias)),)
+    return (torch.tanh(x + F.linear(h, weight, bias)),)  # (B, K)
 
 
 def gru(x: Tensor, state: tuple[Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor]:
@@ -70,7 +70,7 @@ def gru(x: Tensor, state: tuple[Tensor], weight: Tensor, bias: Tensor) -> tuple[
     # at reset = 0 the proposal is made as if nothing had been read before
     new = torch.tanh(x_new + reset * h_new)
     # a weighted mean of old and new: where update is 1 the state passes unchanged, and so does its gradient
-    return ((1 - update) * new + update * h,)
+    return ((1 - update) * new + update * h,)  # (B, K)
 
 
 def lstm(x: Tensor, state: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ def lstm(x: Tensor, state: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) 
     # the cell is added to, not written anew: along c the gradient is multiplied by the forget gate alone
     c = torch.sigmoid(keep) * c + torch.sigmoid(write) * torch.tanh(content)
     h = torch.sigmoid(show) * torch.tanh(c)
-    return h, c
+    return h, c  # each (B, K)
 
 
 CELLS = {"rnn": (rnn, 1, 1), "gru": (gru, 3, 1), "lstm": (lstm, 4, 2)}  # a step; its gates; the tensors of its state
@@ -117,18 +117,19 @@ class Layer(nn.Module):
         """
         # what the input says to each gate needs no memory: one product for all times
         inputs = F.linear(x, self.weight_ih, self.bias_ih).unbind(1)  # T times (B, G K)
-        anywhere = begins.any(0).tolist()  # T times: is there a row to empty?
+        # most tokens begin nothing, in no row: there is nothing to empty
+        anywhere = begins.any(0).tolist()  # (T,)
         outputs = []
         for t in range(x.shape[1]):
             before = state
             if anywhere[t]:
                 before = tuple(each.masked_fill(begins[:, t, None], 0) for each in state)
-            after = self.step(inputs[t], before, self.weight_hh, self.bias_hh)
+            after = self.step(inputs[t], before, self.weight_hh, self.bias_hh)  # each (B, K)
             if real is not None:
                 after = tuple(torch.where(real[:, t, None], new, old) for new, old in zip(after, state, strict=True))
             state = after
             outputs.append(state[0])
-        return torch.stack(outputs, 1), state
+        return torch.stack(outputs, 1), state  # (B, T, K)
 
 
 class Recurrent(nn.Module):
