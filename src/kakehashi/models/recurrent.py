@@ -43,7 +43,7 @@ PRESETS = {
     "lstm-char": Config(),
     "gru-char": Config(cell="gru"),
     "rnn-char": Config(cell="rnn"),
-    "lstm-names": Config(dropout=0.2),
+    "lstm-names": Config(n_hidden=192, dropout=0.1),
 }
 
 
