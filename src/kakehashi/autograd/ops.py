@@ -427,14 +427,13 @@ def scatter(g: Tensor, index: Any, shape: tuple[int, ...], once: bool = False) -
 
 def _add_at(out: Array, index: Any, values: Array) -> None:
     """out[index] += values, where an index may come several times."""
-    rows = index if isinstance(index, np.ndarray) else None
-    if rows is not None and rows.dtype.kind in "iu" and out.ndim == 2 and rows.size:
+    if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and out.ndim == 2 and index.size:
         # rows of a table, as an embedding reads them: sort them, and add each run of equal ones at once
-        flat = rows.reshape(-1) % len(out)
-        order = np.argsort(flat, kind="stable")
-        ordered = flat[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        out[ordered[starts]] = np.add.reduceat(values.reshape(-1, out.shape[1])[order], starts, axis=0)
+        places = index.reshape(-1) % len(out)
+        order = np.argsort(places, kind="stable")
+        places = places[order]
+        starts = np.flatnonzero(np.r_[True, places[1:] != places[:-1]])
+        out[places[starts]] = np.add.reduceat(values.reshape(places.size, out.shape[1])[order], starts, axis=0)
     else:
         np.add.at(out, index, values)
 

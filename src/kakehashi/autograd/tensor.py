@@ -657,9 +657,7 @@ def _below(node: "Node | Tensor") -> "list[Node | Tensor]":
     if isinstance(node, Tensor):
         return []
     if node.inputs is None:
-        raise AutogradError(
-            f"the graph of {node.name} was freed by an earlier backward: call it with retain_graph=True"
-        )
+        raise AutogradError(f"the graph of {node.name} was freed by an earlier backward: give that retain_graph=True")
     return node.inputs
 
 
@@ -672,7 +670,7 @@ def _shares(
     if create_graph and node.composed:
         # a fused op's own gradients are arithmetic on arrays, which leaves no trace; the simpler ops leave one
         compose, given = node.composed
-        # stand-ins: of two inputs one may be made from the other, and the gradient to each is with the other held still
+        # stand-ins: one tensor may be given twice, and each place has a gradient of its own
         stand_ins = [ops.identity(x) for x in given]
         differentiated = [x for x in stand_ins if x.requires_grad]
         gradients = _walk(compose(*stand_ins), g, differentiated, create_graph=True, retain_graph=True, beyond=False)

@@ -1,0 +1,373 @@
+"""The autograd engine against PyTorch: every op, the graph, and what it refuses."""
+
+import gc
+import random
+import tracemalloc
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from autograd_cases import CASES, agrees, close, survives_changes
+from hypothesis import given, settings
+
+import kakehashi.autograd as autograd
+from kakehashi import Mistake
+from kakehashi.autograd import AutogradError, ShapeError, Tensor, grad, nn, no_grad, ops, optim
+from kakehashi.autograd import functional as F
+from kakehashi.autograd.tensor import Node
+from kakehashi.models import gpt2
+
+
+def leaf(*numbers: float) -> Tensor:
+    return Tensor(np.array(numbers), requires_grad=True)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+# --- Every op ---
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")  # the log-softmax of nothing
+@pytest.mark.parametrize("name", CASES)
+def test_value_first_and_second_derivatives_are_torchs(name):
+    @settings(max_examples=20, database=None)
+    @given(st.randoms(use_true_random=False))
+    def check(r):
+        agrees(autograd, CASES[name](r), r)
+
+    check()
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_of_changed_data_is_refused_or_right(name):
+    for seed in range(4):
+        r = random.Random(seed)
+        survives_changes(autograd, CASES[name](r), r)
+
+
+@pytest.mark.parametrize(
+    "name, make",
+    [
+        ("mul", lambda x: x * x),
+        ("exp", lambda x: x.exp()),
+        ("matmul", lambda x: x @ x),
+        ("linear", lambda x: F.linear(x, x)),
+        ("gelu", lambda x: F.gelu(x)),
+        ("layer_norm", lambda x: F.layer_norm(x, x[0], x[1])),
+        ("einsum", lambda x: ops.einsum("ij,jk->ik", x, x)),
+    ],
+)
+def test_a_change_in_place_is_refused_by_the_name_of_op_and_change(name, make):
+    x = Tensor(normal(3, 3), requires_grad=True)
+    y = make(x)
+    with no_grad():
+        (y if name == "exp" else x)[0].add_(1.0)  # a view is the same memory
+    with pytest.raises(AutogradError, match=f"the gradient of {name} needs .* add_ has changed"):
+        y.sum().backward()
+
+
+def test_the_second_derivative_of_a_whole_gpt_block_is_torchs():
+    config = gpt2.Config(vocab_size=5, block_size=8, n_layers=1, n_heads=2, n_embd=8)
+    torch.manual_seed(0)
+    block = gpt2.Block(config, 0).double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    names = [name for name, _ in block.named_parameters()]
+    theirs = [*block.parameters(), torch.randn(2, 5, 8, dtype=torch.double, requires_grad=True)]
+    ours = [Tensor(t.detach().numpy().copy(), requires_grad=True) for t in theirs]
+    p, x = dict(zip(names, ours, strict=False)), ours[-1]
+
+    def heads(t: Tensor) -> Tensor:
+        return t.reshape(2, 5, 2, 4).transpose(1, 2)  # (B, H, T, D)
+
+    h = F.layer_norm(x, p["ln_1.weight"], p["ln_1.bias"])
+    qkv = F.linear(h, p["attn.c_attn.weight"], p["attn.c_attn.bias"]).split(8, dim=2)
+    h = F.attention(*map(heads, qkv), visible=np.tril(np.ones((5, 5), bool))).transpose(1, 2).reshape(2, 5, 8)
+    h = x + F.linear(h, p["attn.c_proj.weight"], p["attn.c_proj.bias"])
+    inner = F.linear(F.layer_norm(h, p["ln_2.weight"], p["ln_2.bias"]), p["mlp.c_fc.weight"], p["mlp.c_fc.bias"])
+    y = h + F.linear(F.gelu(inner), p["mlp.c_proj.weight"], p["mlp.c_proj.bias"])
+    expected = block(theirs[-1])
+    close("value", y, expected)
+
+    w = normal(2, 5, 8)
+    first = grad(y, ours, w, create_graph=True)
+    expected = torch.autograd.grad(expected, theirs, torch.tensor(w), create_graph=True)
+    for name, g, e in zip([*names, "x"], first, expected, strict=True):
+        close(f"gradient of {name}", g, e)
+    # the last bias moves no gradient: zeros
+    second = grad(sum((g * g).sum() for g in first), ours, allow_unused=True)
+    total = sum((e * e).sum() for e in expected)
+    expected = torch.autograd.grad(total, theirs, allow_unused=True, materialize_grads=True)
+    for name, g, e in zip([*names, "x"], second, expected, strict=True):
+        close(f"second derivative of {name}", g, e)
+
+
+def test_where_a_slope_jumps_it_is_torchs():
+    numbers = np.array([[0.0, 1.0, 1.0], [-1.0, 0.0, 0.0]])
+    for ours, theirs in [
+        (lambda x: x.relu(), torch.relu),
+        (lambda x: x.abs(), torch.abs),
+        (lambda x: x.clamp(0.0, 1.0), lambda x: x.clamp(0.0, 1.0)),
+        (lambda x: x.amax(1), lambda x: x.amax(1)),
+        (lambda x: x.max(1)[0], lambda x: x.max(1)[0]),
+        (lambda x: x.max(), torch.max),
+        (lambda x: ops.maximum(x, x.T.T * 0.0 + 1.0), lambda x: torch.maximum(x, x * 0.0 + 1.0)),
+        (lambda x: ops.minimum(x, 0.0 * x), lambda x: torch.minimum(x, 0.0 * x)),
+        (lambda x: x**0, lambda x: x**0),
+        (lambda x: x**3, lambda x: x**3),
+        (lambda x: F.max_pool2d(x.reshape(1, 2, 3), 2, 1), lambda x: torch.nn.functional.max_pool2d(x[None], 2, 1)),
+    ]:
+        x, t = Tensor(numbers, requires_grad=True), torch.tensor(numbers, requires_grad=True)
+        ours(x).sum().backward()
+        theirs(t).sum().backward()
+        close("gradient", x.grad, t.grad)
+
+
+def test_a_third_derivative():
+    x = leaf(0.3, -1.2)
+    y = x.tanh().sum()
+    for _ in range(3):
+        (y,) = grad(y.sum(), [x], create_graph=True)
+    t = np.tanh(x.data)
+    np.testing.assert_allclose(y.data, -2 * (1 - t**2) * (1 - 3 * t**2))
+
+
+def test_running_statistics_move_as_torchs():
+    x, mean, var = normal(6, 3, 2), np.zeros(3), np.ones(3)
+    ours, theirs = (Tensor(mean.copy()), Tensor(var.copy())), (torch.tensor(mean), torch.tensor(var))
+    for _ in range(3):
+        F.batch_norm(Tensor(x), *ours, Tensor(np.ones(3)), Tensor(np.zeros(3)), training=True)
+        torch.nn.functional.batch_norm(torch.tensor(x), *theirs, training=True)
+    close("running mean", ours[0], theirs[0])
+    close("running variance", ours[1], theirs[1])
+
+
+def test_nothing_counted_is_a_loss_of_zero_with_zero_gradients():
+    x = Tensor(normal(2, 3), requires_grad=True)
+    loss = F.cross_entropy(x, np.array([-100, -100]))
+    loss.backward()
+    assert loss.item() == 0 and not x.grad.any()
+
+
+def test_dropout_keeps_the_expectation_and_its_gradient_the_same_places():
+    x = Tensor(np.ones((200, 200)), requires_grad=True)
+    y = ops.dropout(x, 0.25, True, np.random.default_rng(0))
+    y.sum().backward()
+    assert abs(y.data.mean() - 1) < 0.02 and abs((y.data == 0).mean() - 0.25) < 0.01
+    np.testing.assert_array_equal(x.grad, y.data)
+    assert ops.dropout(x, 0.25, False, np.random.default_rng(0)) is x
+
+
+def test_attention_looks_only_at_what_is_visible_and_drops_weights():
+    q, k, v = (Tensor(normal(3, 4, seed=i), requires_grad=True) for i in range(3))
+    F.attention(q, k, v, np.tril(np.ones((3, 3), bool)))[0].sum().backward()
+    assert v.grad[0].any() and not v.grad[1:].any() and not k.grad[1:].any()
+    dropped = F.attention(q, k, v, dropout=0.5, rng=np.random.default_rng(0))
+    assert not np.allclose(dropped.data, F.attention(q, k, v).data)
+
+
+# --- The graph ---
+
+
+def test_a_graph_may_be_deep():
+    x = leaf(1.0)
+    y = x
+    for _ in range(10_000):
+        y = y + x
+    y.backward()
+    assert x.grad.item() == 10_001
+    for _ in range(20_000):
+        x = x.tanh()
+    del x  # freed without recursion, too
+
+
+def test_a_node_is_visited_once_however_often_it_is_used():
+    x = leaf(1.0)
+    y = x
+    for _ in range(60):
+        y = y + y
+    y.backward()
+    assert x.grad.item() == 2.0**60
+
+
+def test_gradients_add_up_over_calls_and_share_no_memory():
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    (x + y).sum().backward()
+    (x + y).sum().backward()
+    np.testing.assert_array_equal(x.grad, [2, 2])
+    x.grad += 1
+    np.testing.assert_array_equal(y.grad, [2, 2])
+
+
+def test_a_graph_is_freed_once_it_was_used_unless_it_is_to_be_kept():
+    x = leaf(1.0, 2.0)
+    y = x.exp()
+    y.sum().backward(retain_graph=True)
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad, 2 * np.exp(x.data))
+    with pytest.raises(AutogradError, match="exp was freed .* retain_graph=True"):
+        y.sum().backward()
+
+
+def test_gradients_of_what_lies_between():
+    x = leaf(1.0, 2.0)
+    h = x * 3.0
+    y = h.square().sum()
+    gx, gh = grad(y, [x, h])
+    np.testing.assert_allclose(gh.data, 2 * h.data)
+    np.testing.assert_allclose(gx.data, 6 * h.data)
+    assert x.grad is None
+
+
+def test_hooks_see_and_replace_the_complete_gradient():
+    x = leaf(1.0, 2.0)
+    h = x * 2.0
+    seen = []
+    h.register_hook(lambda g: seen.append(g.data.copy()))
+    h.register_hook(lambda g: g * 10.0)
+    remove = x.register_hook(lambda g: g * 100.0)
+    (h.sum() + (h * 2.0).sum()).backward(retain_graph=True)
+    np.testing.assert_array_equal(seen, [[3, 3]])  # once, with both shares
+    np.testing.assert_array_equal(x.grad, [6000, 6000])
+    remove()
+    x.grad = None
+    h.sum().backward()
+    np.testing.assert_array_equal(x.grad, [20, 20])
+
+
+def test_a_hook_must_keep_the_shape():
+    x = leaf(1.0, 2.0)
+    x.register_hook(lambda g: g.sum())
+    with pytest.raises(ShapeError, match=r"\(\).*\(2,\)"):
+        x.sum().backward()
+    with pytest.raises(AutogradError, match="requires none"):
+        Tensor([1.0]).register_hook(print)
+
+
+def test_retain_grad_keeps_the_gradient_of_what_lies_between():
+    x = leaf(1.0, 2.0)
+    h = x.exp()
+    h.retain_grad()
+    (h * 3.0).sum().backward()
+    np.testing.assert_array_equal(h.grad, [3, 3])
+
+
+def test_no_grad_and_detach_remember_nothing():
+    x = leaf(1.0, 2.0)
+    with no_grad():
+        assert not x.exp().requires_grad
+    assert x.exp().requires_grad
+    (x * x.detach()).sum().backward()
+    np.testing.assert_array_equal(x.grad, x.data)
+
+
+def test_a_gradient_has_the_dtype_of_what_it_is_for():
+    x, w = Tensor(np.ones(3, np.float32), requires_grad=True), leaf(1.0, 2.0, 3.0)
+    y = (x * w).sum()
+    gx, gw = grad(y, [x, w])
+    assert (y.dtype, gx.dtype, gw.dtype) == (np.float64, np.float32, np.float64)
+    assert (Tensor([1.0]) * 2.5).dtype == np.float32 and (2 + leaf(1.0)).dtype == np.float64
+
+
+def test_an_index_may_be_reused_for_the_next_batch():
+    w, rows = Tensor(normal(4, 2), requires_grad=True), np.array([0, 0, 1])
+    y = F.embedding(w, rows).sum()
+    rows[:] = 3
+    y.backward()
+    np.testing.assert_array_equal(w.grad, [[2, 2], [1, 1], [0, 0], [0, 0]])
+
+
+def test_no_op_leaves_a_circle_of_references():
+    """With the collector off, all nodes are gone when their tensors are, also where a gradient was refused half-way."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(each) is Node for each in gc.get_objects())
+        for case in CASES.values():
+            r = random.Random(0)
+            survives_changes(autograd, case(r), r)
+        assert sum(type(each) is Node for each in gc.get_objects()) == before
+    finally:
+        gc.enable()
+
+
+def test_memory_is_flat_over_200_steps_with_the_collector_off():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5, (4, 6)), rng.integers(0, 5, (4, 6))
+    gc.disable()
+    tracemalloc.start()
+    try:
+        # wide enough that 2% is less than a step makes, and more than the tuples that Python keeps for later
+        width = 512
+        model = nn.Sequential(
+            nn.Embedding(5, width, rng),
+            nn.LayerNorm(width),
+            nn.Linear(width, width, rng),
+            F.gelu,
+            nn.Linear(width, 5, rng),
+        )
+        optimizer = optim.AdamW(model.parameters())
+
+        def step() -> None:
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        step()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(200):
+            step()
+        assert abs(tracemalloc.get_traced_memory()[0] - before) <= 0.02 * before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+# --- What is refused ---
+
+
+@pytest.mark.parametrize(
+    "mistake, words",
+    [
+        (lambda x: x @ x, ["matmul", "(2, 3) and (2, 3)"]),
+        (lambda x: x + Tensor(np.ones((2, 2))), ["add", "(2, 3) and (2, 2)"]),
+        (lambda x: ops.pow(x, np.ones(4)), ["pow", "(2, 3) and (4,)"]),
+        (lambda x: F.linear(x, x.T), ["linear", "(2, 3)", "(3, 2)"]),
+        (lambda x: ops.cat([x, x.T]), ["cat", "(2, 3), (3, 2)"]),
+        (lambda x: ops.einsum("ij,jk->ik", x, x), ["einsum", "(2, 3) and (2, 3)"]),
+        (lambda x: ops.einsum("ii->i", x), ["einsum", "'ii->i'", "write"]),
+        (lambda x: x.reshape(4, 2), ["reshape", "(2, 3)", "(4, 2)"]),
+        (lambda x: x.expand(2, 4), ["expand", "(2, 3)", "(2, 4)"]),
+        (lambda x: x.sum(2), ["no axis 2", "2 axes"]),
+        (lambda x: x.softmax(-3), ["no axis -3"]),
+        (lambda x: x[5], ["getitem", "5", "(2, 3)"]),
+        (lambda x: x[:0].max(0), ["no largest", "(0, 3)"]),
+        (lambda x: F.cross_entropy(x, np.array([0])), ["cross_entropy", "(1,)", "(2, 3)"]),
+        (lambda x: F.cross_entropy(x, np.array([0, 3])), ["target 3", "3 classes"]),
+        (lambda x: F.embedding(x, np.array([1, -1])), ["index -1", "(2, 3)"]),
+        (lambda x: F.conv2d(x, x), ["conv2d", "(2, 3)", "(B, C, H, W)"]),
+        (lambda x: F.max_pool2d(x, 4), ["window of (4, 4)", "(2, 3)"]),
+        (lambda x: x.backward(), ["shape (2, 3)", "y.sum()", "np.ones((2, 3))"]),
+        (lambda x: x.sum().backward(np.ones(2)), ["(2,)", "()"]),
+        (lambda x: x.detach().sum().backward(), ["nothing to differentiate"]),
+        (lambda x: grad(x.sum(), [Tensor([1.0])]), ["input 0", "requires_grad=True"]),
+        (lambda x: grad(x.sum(), [leaf(1.0)]), ["input 0", "no part"]),
+        (lambda x: Tensor([1, 2], requires_grad=True), ["int64", "astype"]),
+        (lambda x: x.astype(int), ["integers", "detach"]),
+        (lambda x: x.add_(1.0), ["add_", "leaf", "no_grad()"]),
+        (lambda x: (x * 2).zero_(), ["zero_", "made by mul"]),
+        (lambda x: Tensor(np.zeros(3)).__setitem__(0, x.sum()), ["assignment", "lose"]),
+        (lambda x: (x * 2).requires_grad_(False), ["made by mul", "detach"]),
+        (lambda x: F.attention(x, x, x, dropout=0.1), ["dropout 0.1", "rng="]),
+    ],
+)
+def test_a_mistake_is_one_line_with_what_was_seen(mistake, words):
+    with pytest.raises(AutogradError) as caught:
+        mistake(Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True))
+    said = str(caught.value)
+    assert isinstance(caught.value, Mistake) and "\n" not in said
+    assert all(word in said for word in words), said
