@@ -1,8 +1,10 @@
 """What stands around the tensors: the scalar engine, drawing, modules, optimizers, the gradient check, the trace."""
 
+import doctest
 import inspect
 import math
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +123,8 @@ def test_the_drawing_shows_every_value_with_its_gradient_and_every_op():
     texts = [each.text for each in ET.fromstring(svg) if each.tag.endswith("text")]
     for value in y.order():
         assert f"data {value.data:.4g}" in texts and f"grad {value.grad:.4g}" in texts
-    assert sorted(t for t in texts if t in "+*exp^-1") == sorted(v.op for v in y.order() if v.op)
+    ops_made = sorted(v.op for v in y.order() if v.op)
+    assert sorted(t for t in texts if t in ops_made) == ops_made
     assert "<b>" in texts  # escaped in the file
 
 
@@ -436,3 +439,12 @@ def test_what_was_infinite_before_is_not_complained_of_and_outside_nothing_is():
 
 def test_shape_errors_are_value_errors_for_those_who_catch_them():
     assert issubclass(ShapeError, ValueError) and issubclass(AutogradError, RuntimeError)
+
+
+def test_the_readme_says_what_is_so():
+    readme = Path(inspect.getfile(Value)).with_name("README.md")
+    with np.errstate(all="ignore"):
+        failed, tried = doctest.testfile(
+            str(readme), module_relative=False, encoding="utf-8", optionflags=doctest.ELLIPSIS
+        )
+    assert failed == 0 and tried > 20

@@ -25,7 +25,12 @@ def softmax(x: Tensor, dim: int = -1, visible: Array | None = None) -> Tensor:
     visible: bool, broadcast to x; where False, the probability is 0, as if x were -inf.
     """
     dim = ops.axis(dim, x.ndim)
-    e = x.data if visible is None else np.where(visible, x.data, -np.inf)
+    e = x.data
+    if visible is not None:
+        try:
+            e = np.where(np.broadcast_to(visible, x.shape), e, -np.inf)
+        except ValueError:
+            raise ShapeError(f"softmax: visible of shape {visible.shape} does not fit {x.shape}") from None
     e = np.exp(e - e.max(axis=dim, keepdims=True, initial=-np.inf))
     e /= e.sum(axis=dim, keepdims=True)
 
@@ -50,9 +55,9 @@ def cross_entropy(logits: Tensor, targets: Any, ignore_index: int = IGNORE) -> T
     Nothing counted: 0, with zero gradients, as the models' own.
     """
     targets = np.asarray(ops.plain(targets))
-    V = logits.shape[-1]
-    if targets.shape != logits.shape[:-1]:
+    if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
         raise ShapeError(f"cross_entropy: targets of shape {targets.shape} for logits of shape {logits.shape}")
+    V = logits.shape[-1]
     flat = targets.reshape(-1)
     places = np.flatnonzero(flat != ignore_index)
     classes = flat[places]
@@ -82,7 +87,9 @@ def cross_entropy(logits: Tensor, targets: Any, ignore_index: int = IGNORE) -> T
 
 
 def mse_loss(x: Tensor, y: Any) -> Tensor:
-    """The mean of (x - y)^2."""
+    """The mean of (x - y)^2. Of equal shapes: (B, 1) and (B) would be compared each with each."""
+    if x.shape != np.shape(ops.plain(y)):
+        raise ShapeError(f"mse_loss: shapes {x.shape} and {np.shape(ops.plain(y))} differ")
     return (x - y).square().mean()
 
 
@@ -113,6 +120,7 @@ def embedding(weight: Tensor, indices: Any) -> Tensor:
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Each last axis to mean 0 and variance 1, then a gain and a bias. x (..., C), weight (C), bias (C)."""
+    _check_norm("layer_norm", x, weight, bias)
 
     def composed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         centred = x - x.mean(-1, keepdim=True)
@@ -143,6 +151,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     """Each last axis to a mean square of 1, then a gain (Zhang & Sennrich 2019). x (..., C), weight (C)."""
+    _check_norm("rms_norm", x, weight)
 
     def composed(x: Tensor, weight: Tensor) -> Tensor:
         return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight
@@ -163,6 +172,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
         (weight, lambda g: Tensor(_over_rows(g.data, normed))),
         composed=composed,
     )
+
+
+def _check_norm(name: str, x: Tensor, *parameters: Tensor) -> None:
+    if x.ndim == 0 or any(p.shape != x.shape[-1:] for p in parameters):
+        shapes = " and ".join(str(p.shape) for p in parameters)
+        raise ShapeError(f"{name}: x of shape {x.shape} does not fit parameters of shape {shapes}")
 
 
 def _over_rows(x: Array, y: Array) -> Array:
@@ -248,17 +263,26 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair =
 
 def max_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest of each window; the first of several gets the gradient, as in PyTorch. stride None: size."""
-    views = ops.windows(_framed(x, padding, -math.inf), _pair(size), _pair(stride or size))
+    size, stride, padding = _pool("max_pool2d", size, stride, padding)
+    views = ops.windows(_framed(x, padding, -math.inf), size, stride)
     return ops.max(views.flatten(-2), -1)[0]
 
 
 def avg_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The mean of each window, the zeros of the padding counted, as in PyTorch. stride None: size."""
-    return ops.windows(_framed(x, padding), _pair(size), _pair(stride or size)).mean((-2, -1))
+    size, stride, padding = _pool("avg_pool2d", size, stride, padding)
+    return ops.windows(_framed(x, padding), size, stride).mean((-2, -1))
 
 
 def _pair(n: Pair) -> tuple[int, int]:
     return (n, n) if isinstance(n, int) else n
+
+
+def _pool(name: str, size: Pair, stride: Pair | None, padding: Pair) -> list[tuple[int, int]]:
+    size, stride, padding = _pair(size), _pair(stride or size), _pair(padding)
+    if any(2 * p > n for p, n in zip(padding, size, strict=True)):
+        raise ShapeError(f"{name}: padding {padding} is more than half of {size}: a window would see nothing else")
+    return [size, stride, padding]
 
 
 def _framed(x: Tensor, padding: Pair, value: float = 0.0) -> Tensor:

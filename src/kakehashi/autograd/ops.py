@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kakehashi.autograd.tensor import Array, AutogradError, ShapeError, Tensor, as_tensor, record
+from kakehashi.autograd.tensor import Array, ShapeError, Tensor, as_tensor, record
 
 Dim = int | tuple[int, ...] | None
 
@@ -43,11 +43,8 @@ def identity(x: Tensor) -> Tensor:
 
 
 def astype(x: Tensor, dtype: Any) -> Tensor:
-    """x in another dtype; its gradient comes back in x's own. Raises AutogradError for a gradient through integers."""
-    before = x.dtype
-    if x.requires_grad and np.dtype(dtype).kind != "f":
-        raise AutogradError(f"astype: integers have no gradient, got {np.dtype(dtype)}: detach the tensor first")
-    return record("astype", x.data.astype(dtype), (x, lambda g: astype(g, before)))
+    """x in another dtype; the walk brings its gradient back in x's own."""
+    return record("astype", x.data.astype(dtype), (x, lambda g: g))
 
 
 def neg(x: Tensor) -> Tensor:
@@ -492,7 +489,7 @@ def matmul(x: Any, y: Any) -> Tensor:
 
 def rows(x: Tensor) -> Tensor:
     """All leading axes as one. (..., C) -> (N, C)."""
-    return reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _with_vectors(x: Tensor, y: Tensor) -> Tensor:

@@ -497,11 +497,14 @@ def record(
     view_of         the tensor whose memory `data` shares
     composed        of a fused op, whose gradients are arithmetic on arrays: the same from simpler ops, of the inputs;
                     it takes over where gradients are to be differentiated again
+    Raises AutogradError for a gradient that would have to go through integers.
     """
     out = Tensor(data)
     if view_of is not None:
         out.version = view_of.version
     if _recording and any(x.requires_grad for x, _ in edges):
+        if out.data.dtype.kind != "f":
+            raise AutogradError(f"{name} makes {out.dtype}, which has no gradient: detach its input first")
         out.requires_grad = True
         out.node = Node(name, edges, composed)
         if reads_output:

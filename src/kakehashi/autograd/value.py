@@ -45,6 +45,17 @@ class Value:
         other = _value(other)
         return Value(self.data * other.data, "*", (self, other.data), (other, self.data))
 
+    def __sub__(self, other: Number) -> "Value":
+        other = _value(other)
+        return Value(self.data - other.data, "-", (self, 1.0), (other, -1.0))
+
+    def __truediv__(self, other: Number) -> "Value":
+        other = _value(other)
+        return Value(self.data / other.data, "/", (self, 1 / other.data), (other, -self.data / other.data**2))
+
+    def __neg__(self) -> "Value":
+        return Value(-self.data, "-", (self, -1.0))
+
     def __pow__(self, exponent: float) -> "Value":
         # a power of 0 is constant: its slope is 0, also at 0, where 0 * 0^-1 has no value
         slope = exponent * self.data ** (exponent - 1) if exponent else 0.0
@@ -67,15 +78,6 @@ class Value:
     def relu(self) -> "Value":
         """max(x, 0); its slope at 0 is taken to be 0."""
         return Value(max(self.data, 0.0), "relu", (self, float(self.data > 0)))
-
-    def __neg__(self) -> "Value":
-        return self * -1.0
-
-    def __sub__(self, other: Number) -> "Value":
-        return self + -_value(other)
-
-    def __truediv__(self, other: Number) -> "Value":
-        return self * _value(other) ** -1.0
 
     def __rsub__(self, other: float) -> "Value":
         return _value(other) - self
