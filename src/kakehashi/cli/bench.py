@@ -19,6 +19,7 @@ class NoCheckout(Mistake):
 def bench(
     name: Annotated[str, typer.Argument(help=t("cli.bench.name"))],
     full: Annotated[bool, typer.Option("--full", help=t("cli.bench.full"))] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="PIECE", help=t("cli.bench.only"))] = None,
 ) -> None:
     checkout = Path(kakehashi.__file__).parents[2]
     if not (checkout / "benchmarks" / "__main__.py").exists():
@@ -27,7 +28,7 @@ def bench(
     import benchmarks
     from benchmarks.table import line
 
-    result = benchmarks.run(name, full, lambda row: console.say(line(row)))
+    result = benchmarks.run(name, full, lambda row: console.say(line(row)), only or ())
     console.result(result)
     if any(row["met"] is False for row in result["rows"]):
         console.leave(1)
