@@ -97,10 +97,12 @@ def abs(x: Tensor) -> Tensor:
 
 
 def sin(x: Tensor) -> Tensor:
+    """The sine."""
     return record("sin", np.sin(x.data), (x, lambda g: g * cos(x)))
 
 
 def cos(x: Tensor) -> Tensor:
+    """The cosine."""
     return record("cos", np.cos(x.data), (x, lambda g: -g * sin(x)))
 
 
@@ -181,7 +183,7 @@ def minimum(x: Any, y: Any) -> Tensor:
 def where(condition: Any, x: Any, y: Any) -> Tensor:
     """x where the condition is true, else y: each gets the gradient of what it gave."""
     mask = np.array(plain(condition), dtype=bool)
-    x, y, out = _pair("where", x, y, lambda a, b: np.where(mask, a, b))
+    x, y, out = _pair(f"where, with a mask of shape {mask.shape}", x, y, lambda a, b: np.where(mask, a, b))
     chosen, other = Tensor(mask), Tensor(~mask)
     return record("where", out, (x, lambda g: g * chosen), (y, lambda g: g * other))
 
@@ -339,6 +341,8 @@ def flip(x: Tensor, dim: int) -> Tensor:
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """Framed: widths has (before, after) for each of the last axes. The frame's gradient goes nowhere."""
+    if len(widths) > x.ndim:
+        raise ShapeError(f"pad: {len(widths)} widths for a tensor of shape {x.shape}")
     full = [(0, 0)] * (x.ndim - len(widths)) + [tuple(each) for each in widths]
     inner = tuple(slice(a, a + n) for (a, _), n in zip(full, x.shape, strict=True))
     return record("pad", np.pad(x.data, full, constant_values=value), (x, lambda g: getitem(g, inner)))
@@ -447,7 +451,7 @@ def gather(x: Tensor, dim: int, indices: Any) -> Tensor:
 
 def windows(x: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """All windows of `size`, `stride` apart, over the last two axes: a view. (..., H, W) -> (..., H', W', h, w)."""
-    if any(n < k for n, k in zip(x.shape[-2:], size, strict=True)):
+    if x.ndim < 2 or any(n < k for n, k in zip(x.shape[-2:], size, strict=True)):
         raise ShapeError(f"a window of {size} does not fit into the last two axes of {x.shape}")
     views = np.lib.stride_tricks.sliding_window_view(x.data, size, axis=(-2, -1))[..., :: stride[0], :: stride[1], :, :]
     shape = x.shape

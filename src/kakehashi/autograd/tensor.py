@@ -177,6 +177,7 @@ class Tensor:
         return self.data.item()
 
     def numpy(self) -> Array:
+        """The array itself. Whoever changes it in place is not seen: `changes` says so."""
         return self.data
 
     def tolist(self) -> Any:
