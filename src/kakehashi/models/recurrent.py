@@ -67,14 +67,14 @@ def gru(x: Tensor, state: tuple[Tensor], weight: Tensor, bias: Tensor) -> tuple[
     h_reset, h_update, h_new = F.linear(h, weight, bias).chunk(3, -1)  # 3 times (B, K)
     reset = torch.sigmoid(x_reset + h_reset)
     update = torch.sigmoid(x_update + h_update)
-    # at reset = 0 the proposal is made as if nothing had been read before
+    # where reset is 0 the state has no say in the proposal
     new = torch.tanh(x_new + reset * h_new)
     # a weighted mean of old and new: where update is 1 the state passes unchanged, and so does its gradient
     return ((1 - update) * new + update * h,)  # (B, K)
 
 
 def lstm(x: Tensor, state: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """i, f, o = sigmoid(x + W h + b); g = tanh(x + W h + b); c' = f c + i g; h' = o tanh(c') (Hochreiter 1997).
+    """i = sigmoid(x_i + W_i h + b_i), f and o likewise, g with tanh; c' = f c + i g; h' = o tanh(c') (Hochreiter 1997).
 
     x (B, 4K): what the input says to i, f, g and o; state: h and c, each (B, K); weight (4K, K); bias (4K) -> the next.
     """
@@ -105,7 +105,7 @@ class Layer(nn.Module):
         self.bias_ih = nn.Parameter(torch.zeros(n_gates * n_hidden))
         self.bias_hh = nn.Parameter(torch.zeros(n_gates * n_hidden))
         if cell == "lstm":
-            # sigmoid(0) would halve the cell at every token: open at the start, it can learn from far back
+            # sigmoid(0) would halve the cell at every token; sigmoid(1) keeps 0.73 of it, and more is to be learnt from
             nn.init.ones_(self.bias_ih[n_hidden : 2 * n_hidden])
 
     def forward(

@@ -3,11 +3,12 @@
 Papers: van den Oord et al., "WaveNet: A Generative Model for Raw Audio" (2016), for dilated causal convolutions, gated
 units, residual and skip connections; the tree that joins tokens two by two as in the last lecture of Karpathy's
 makemore series (2022), which computes its last column only.
-Deviations from van den Oord: tokens are embedded where the paper convolves one-hot samples; dilations double once
+Deviations from van den Oord: tokens are embedded where the paper convolves one-hot samples; dilations double from 1
 (1, 2, 4, ...) and do not begin again; before the beginning stand embedded "nothing there" tokens in place of zeros, so
-every convolution is a plain one that shortens its input. From the lecture: gates, residual and skip connections in
-place of batch normalisation and tanh.
-Axes: B batch, T time, S tokens in sight (at most block_size - 1 + T), C channels, K units of a gate, V vocabulary.
+every convolution is a plain one that shortens its input. Deviations from the lecture: the paper's gates, residual and
+skip connections take the place of batch normalisation and tanh.
+Axes: B batch, T time, S tokens that a layer reads (the first one block_size - 1 + T), C channels, K units of a gate,
+V vocabulary.
 """
 
 import math
@@ -112,7 +113,7 @@ class WaveNet(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)
-        # 1 + 2 + 4 + ...: each token reaches exactly block_size - 1 back, and on one way only
+        # 1 + 2 + 4 + ...: each token reaches exactly block_size - 1 back
         self.blocks = nn.ModuleList(Block(config, 2**layer) for layer in range(config.n_layers))
         self.hidden = Linear(config.n_embd, config.n_hidden)
         # small logits at the start: every token about equally likely, a loss near ln V
