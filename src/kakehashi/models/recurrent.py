@@ -3,7 +3,7 @@
 Papers: Elman, "Finding Structure in Time" (1990); Hochreiter & Schmidhuber, "Long Short-Term Memory" (1997), with the
 forget gate of Gers, Schmidhuber & Cummins (2000) and its bias of 1 of Jozefowicz et al. (2015); Cho et al., "Learning
 Phrase Representations using RNN Encoder-Decoder" (2014), the GRU; Williams & Peng (1990), truncated backpropagation.
-Deviations: tanh where Elman's units are logistic, and where the LSTM of 1997 squashes by scaled logistics; gradients run
+Deviations: tanh where Elman's units are logistic and where the LSTM of 1997 squashes by scaled logistics; gradients run
 through all gates, which 1997 cuts off; the GRU's reset gate acts on the product with the state (Cho: on the state). All
 this is as in torch, and so are two biases a gate, so that weights copy both ways. A document begins without memory.
 Axes: B batch, T time, C width of what a layer reads, K hidden units, G gates of a cell, L layers, V vocabulary.

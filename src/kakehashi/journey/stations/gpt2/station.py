@@ -14,6 +14,6 @@ STATION = Station(
         "cross_entropy",
         "GPT",
     ),
-    needs=("mlp",),
+    needs=("recurrent",),
     forbid=("scaled_dot_product_attention", "multi_head_attention_forward", "layer_norm", "gelu"),
 )

@@ -4,6 +4,6 @@ STATION = Station(
     "recurrent",
     "kakehashi.models.recurrent",
     symbols=("rnn", "gru", "lstm", "Layer", "Recurrent"),
-    needs=("mlp",),
+    needs=("wavenet",),
     forbid=("rnn_tanh", "rnn_relu", "gru", "lstm", "rnn_tanh_cell", "rnn_relu_cell", "gru_cell", "lstm_cell"),
 )
