@@ -1,0 +1,224 @@
+"""The models on the NumPy engine are the torch models: same weights, same batches, same numbers."""
+
+from dataclasses import asdict, fields
+
+import numpy as np
+import pytest
+import torch
+from autograd_cases import close
+
+from kakehashi import models as theirs
+from kakehashi import runs, training
+from kakehashi.autograd import AutogradError, models, ops, optim
+
+CONFIGS = {"mlp": models.MLPConfig, "recurrent": models.RecurrentConfig, "gpt2": models.GPTConfig}
+SIZES = {
+    "mlp": [
+        {"vocab_size": 7, "block_size": 1, "n_embd": 4, "n_hidden": 8, "batch_norm": False},
+        {"vocab_size": 7, "n_embd": 4, "n_hidden": 8},
+    ],
+    "recurrent": [
+        {"vocab_size": 7, "cell": cell, "n_layers": layers, "n_embd": 4, "n_hidden": 5}
+        for cell, layers in (("rnn", 1), ("gru", 2), ("lstm", 2))
+    ],
+    "gpt2": [{"vocab_size": 7, "block_size": 6, "n_layers": 2, "n_heads": 2, "n_embd": 8}],
+}
+ALL = [
+    pytest.param(name, sizes, id=" ".join(map(str, (name, *sizes.values()))))
+    for name, each in SIZES.items()
+    for sizes in each
+]
+
+
+def twins(name: str, sizes: dict, dtype: str = "float64"):
+    """The same model on this engine and on torch's, with the same weights, none of them 0 or 1 by habit."""
+    torch.manual_seed(0)
+    their_family = theirs.find(name)
+    other = their_family.Model(their_family.Config(**sizes)).to(getattr(torch, dtype))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    config = CONFIGS[name](**sizes)
+    mine = models.MODELS[name](config, np.random.default_rng(0)).astype(dtype)
+    mine.load_state_dict(runs.weights_of(other))
+    return mine, other
+
+
+def batch(seed: int = 0, B: int = 4, T: int = 6, V: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens, some of them 0, which ends a document; targets, some of them not counted."""
+    rng = np.random.default_rng(seed)
+    tokens, targets = rng.integers(0, V, (2, B, T))
+    targets[rng.random((B, T)) < 0.2] = -100
+    return tokens, targets
+
+
+def both(mine, other, tokens, targets=None, **state):
+    """The outputs of both; `state`: (ours, theirs)."""
+    ours = mine(tokens, targets, **{key: value[0] for key, value in state.items()})
+    counted = None if targets is None else torch.from_numpy(targets)
+    return ours, other(torch.from_numpy(tokens), counted, **{key: value[1] for key, value in state.items()})
+
+
+@pytest.mark.parametrize("name, sizes", ALL)
+@pytest.mark.parametrize("train", [True, False])
+def test_logits_loss_and_all_gradients_are_torchs(name, sizes, train):
+    mine, other = twins(name, sizes)
+    mine.train(train)
+    other.train(train)
+    for seed in range(2):  # the second with the running statistics that the first has left
+        ours, expected = both(mine, other, *batch(seed))
+        close("logits", ours.logits, expected.logits)
+        close("loss", ours.loss, expected.loss)
+        mine.zero_grad()
+        other.zero_grad()
+        ours.loss.backward()
+        expected.loss.backward()
+        gradients = {key: parameter.grad for key, parameter in mine.named_parameters()}
+        assert gradients.keys() == dict(other.named_parameters()).keys()
+        for key, parameter in other.named_parameters():
+            close(key, gradients[key], parameter.grad)
+    for key, array in runs.weights_of(other).items():
+        close(key, mine.state_dict()[key], torch.from_numpy(array))
+
+
+@pytest.mark.parametrize("name, sizes", ALL)
+def test_without_targets_there_is_no_loss(name, sizes):
+    ours, expected = both(*twins(name, sizes), batch()[0])
+    close("logits", ours.logits, expected.logits)
+    assert ours.loss is None
+
+
+@pytest.mark.parametrize("name, sizes", ALL)
+def test_a_batch_in_which_nothing_counts_has_loss_and_gradients_of_0(name, sizes):
+    mine, _ = twins(name, sizes)
+    tokens, targets = batch()
+    loss = mine(tokens, np.full_like(targets, -100)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert not any(p.grad.any() for p in mine.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_a_recurrent_state_is_carried_as_torchs(cell):
+    mine, other = twins("recurrent", {"vocab_size": 7, "cell": cell, "n_layers": 2, "n_embd": 4, "n_hidden": 5})
+    state = (mine.new_state(4), other.new_state(4))
+    for seed in range(3):
+        ours, expected = both(mine, other, *batch(seed), state=state)
+        close("loss", ours.loss, expected.loss)
+        mine.zero_grad()
+        other.zero_grad()
+        for loss in (ours.loss, expected.loss):  # back to where the state was handed on
+            loss.backward()
+        close("gradient", mine.layers[0].weight_hh.grad, other.layers[0].weight_hh.grad)
+    for layer, their_layer in zip(state[0].layers, state[1].layers, strict=True):
+        for tensor, their_tensor in zip(layer, their_layer, strict=True):
+            close("state", tensor, their_tensor)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name, sizes", [pytest.param(name, each[-1], id=name) for name, each in SIZES.items()])
+def test_a_hundred_steps_of_training_are_torchs(name, sizes, dtype):
+    mine, other = twins(name, sizes, dtype)
+    settings = training.TrainSettings(steps=100, batch_size=4, lr=3e-3)
+    optimizer = optim.AdamW(
+        [
+            {"params": [p for p in mine.parameters() if (p.ndim >= 2) == matrix], "weight_decay": decay}
+            for matrix, decay in ((True, settings.weight_decay), (False, 0.0))
+        ],
+        settings.lr,
+        (settings.beta1, settings.beta2),
+    )
+    other_optimizer = training.TorchEngine().optimizer(other, settings)
+    losses = []
+    for step in range(settings.steps):
+        ours, expected = both(mine, other, *batch(step % 2))
+        losses.append(ours.loss.item())
+        assert losses[-1] == pytest.approx(expected.loss.item(), rel=1e-4 if dtype == "float32" else 1e-9)
+        for loss, each in ((ours.loss, optimizer), (expected.loss, other_optimizer)):
+            loss.backward()
+            each.step()
+            each.zero_grad()
+    assert sum(losses[-2:]) < 0.95 * sum(losses[:2])  # they did learn
+    if dtype == "float64":
+        for key, array in runs.weights_of(other).items():
+            close(key, mine.state_dict()[key], torch.from_numpy(array))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_configs_have_the_fields_and_defaults_of_the_torch_models(name):
+    config, other = CONFIGS[name](), theirs.find(name).Config()
+    assert asdict(config) == asdict(other)
+    assert [each.type for each in fields(config)] == [each.type for each in fields(other)]
+
+
+@pytest.mark.parametrize("name, sizes", ALL)
+def test_weights_go_both_ways(name, sizes):
+    mine, other = twins(name, sizes, "float32")
+    fresh = models.MODELS[name](other.config, np.random.default_rng(1))  # a torch model's Config is as good
+    runs.load_weights(other, fresh.state_dict())
+    weights = runs.weights_of(other)
+    assert list(weights) == list(fresh.state_dict())
+    assert all(
+        weights[key].dtype == array.dtype and (weights[key] == array).all() for key, array in fresh.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize(
+    "name, sizes",
+    [
+        ("mlp", {"n_embd": 40, "n_hidden": 400}),
+        ("mlp", {"n_embd": 40, "n_hidden": 400, "batch_norm": False}),
+        *[("recurrent", {"cell": cell, "n_layers": 2, "n_embd": 80, "n_hidden": 160}) for cell in models.CELLS],
+        ("gpt2", {"vocab_size": 99, "block_size": 90, "n_layers": 2, "n_heads": 2, "n_embd": 80}),
+    ],
+)
+def test_first_weights_have_the_distribution_of_the_torch_models(name, sizes):
+    torch.manual_seed(0)
+    other = theirs.find(name).Model(theirs.find(name).Config(**sizes))
+    mine = models.MODELS[name](CONFIGS[name](**sizes), np.random.default_rng(0)).state_dict()
+    for key, array in runs.weights_of(other).items():
+        if set(array.flat) <= {0, 1}:  # not drawn
+            assert (mine[key] == array).all(), key
+        # both are estimates of one mean and deviation: each is off by about deviation / sqrt(size)
+        allowed = 6 * array.std() / np.sqrt(array.size)
+        assert abs(mine[key].mean() - array.mean()) <= allowed, key
+        assert abs(mine[key].std() - array.std()) <= allowed, key
+
+
+@pytest.mark.parametrize("name", ["recurrent", "gpt2"])
+def test_dropout_is_where_torchs_models_have_it(name, monkeypatch):
+    mine, other = twins(name, SIZES[name][-1] | {"dropout": 0.5})
+    monkeypatch.setattr(ops, "dropout", lambda x, p, training, rng: x * 0.7 if training else x)
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p, training=True: x * 0.7 if training and p else x)
+    ours, expected = both(mine, other, batch()[0])
+    close("logits", ours.logits, expected.logits)
+
+
+@pytest.mark.parametrize("name", ["recurrent", "gpt2"])
+def test_dropout_is_in_training_alone_and_drawn_from_the_generator(name):
+    sizes = SIZES[name][-1] | {"dropout": 0.5}
+    tokens, _ = batch()
+
+    def logits(model):
+        return model(tokens).logits.data
+
+    a, b = (models.MODELS[name](CONFIGS[name](**sizes), np.random.default_rng(0)) for _ in range(2))
+    assert (logits(a) == logits(b)).all()
+    assert (logits(a) != logits(b.eval())).any()
+    plain = models.MODELS[name](CONFIGS[name](**(sizes | {"dropout": 0.0})), np.random.default_rng(0))
+    assert (logits(b) == logits(plain)).all()
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: models.MLPConfig(n_hidden=0), "n_hidden must be at least 1, got 0"),
+        (lambda: models.RecurrentConfig(cell="elman"), "cell must be rnn, gru or lstm, got 'elman'"),
+        (lambda: models.RecurrentConfig(dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
+        (lambda: models.GPTConfig(n_embd=10, n_heads=4), "n_embd must be a multiple of n_heads, got 10 and 4"),
+        (lambda: twins("gpt2", SIZES["gpt2"][0])[0](np.zeros((1, 7), int)), "7 tokens in sight, but block_size is 6"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, said):
+    with pytest.raises(AutogradError, match=said):
+        make()
