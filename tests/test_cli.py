@@ -139,10 +139,21 @@ def test_training_ends_in_a_run_that_samples_and_shows(trained):
     assert "bigram" in shown and f"{summary['val_loss']:.3f}" in shown
 
 
-def test_resuming_a_finished_run_changes_no_weights(trained):
+def test_each_line_of_training_shows_the_validation_loss_of_its_own_step(trained):
+    folder, summary, done = trained
+    printed = re.findall(r"step (\d+)/4 .* validation (\d\.\d{3})  ", done.stderr)
+    rows = [json.loads(line) for line in open(folder / summary["run"] / "metrics.jsonl", encoding="utf-8")]
+    evaluated = {str(row["step"]): f"{row['loss']:.3f}" for row in rows if row["split"] == "val" and row["step"]}
+    assert len(printed) == 4 and dict(printed) == evaluated
+
+
+def test_resuming_says_the_step_of_the_checkpoint_and_changes_no_weights_of_a_finished_run(trained):
     folder, summary, _ = trained
     weights = (folder / summary["run"] / "model.safetensors").read_bytes()
-    kakehashi("train", "--resume", summary["run"], cwd=folder, check=0)
+    with open(folder / summary["run"] / "metrics.jsonl", "a", encoding="utf-8") as metrics:  # after it came a kill
+        metrics.write('{"step": 7, "time": 9.0, "tokens": 1, "split": "train", "loss": 1.0}\n')
+    done = kakehashi("train", "--resume", summary["run"], cwd=folder, check=0)
+    assert "from step 4 of 4" in done.stdout
     assert (folder / summary["run"] / "model.safetensors").read_bytes() == weights
 
 
@@ -151,8 +162,28 @@ def test_training_on_the_lectures_split_warns_of_what_is_known(data_dir, tmp_pat
     done = kakehashi("train", "--model", "mlp", *data, "--steps", 1, "--json", cwd=tmp_path, check=0)
     warning, *rest = done.stderr.splitlines()
     assert "13% of the validation documents" in warning and "13%" not in "".join(rest)
+    assert sum("window of 5 tokens, and so cut" in line for line in rest) == 1
     config = json.loads((tmp_path / said(done)["run"] / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["block_size"] == 5 and config["data"]["split"].startswith("lecture")
+
+
+def test_a_run_is_shown_with_what_matters_in_words(tmp_path, monkeypatch):
+    from kakehashi import training
+    from kakehashi.cli.models import facts
+
+    text, own = tmp_path / "mine.txt", tmp_path / "own.py"
+    text.write_text("a text of my own " * 20, encoding="utf-8")
+    own.write_text(source.read(stations.find("recurrent").reference), encoding="utf-8")
+    monkeypatch.setenv("KAKEHASHI_LANG", "en")
+    for model in ("gru-char", own):
+        run = training.plan(model, text, carry=True, window=9, seed=5, steps=3).create(tmp_path)
+        said = facts(run, run.summary())
+        if model == own:
+            assert said["model"] == "own, your own file" and not said["preset"]
+        else:
+            assert said["model"] == "recurrent" and said["preset"] == "gru-char" and "cell gru" in said["config"]
+        assert (said["window"], said["seed"], said["step"]) == (9, 5, "0/3")
+        assert "goes on" in said["state"] and "leaves this machine" in said["use"]
 
 
 def test_an_unknown_character_in_a_prompt_is_named(trained):

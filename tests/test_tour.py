@@ -348,10 +348,12 @@ def climb(learnt, tmp_path):
     return over
 
 
-def test_the_order_is_asked_until_it_can_be_read(person, climb, capsys):
+@pytest.mark.parametrize(("lang", "said"), [("en", "not '21'"), ("ja", "入力は '21'")])
+def test_the_order_is_asked_in_ones_language_until_it_can_be_read(person, climb, capsys, lang, said):
+    texts.use(lang)
     person(["21", "213465"])
     assert face.predict(climb) == (1, 0, 2, 3, 5, 4)
-    assert "got '21'" in capsys.readouterr().err
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("answers", [[""], []])

@@ -684,6 +684,7 @@ def test_what_starts_from_a_private_run_is_private(text, tmp_path):
     ("arguments", "said"),
     [
         ({"preset": "mlp-huge"}, "'mlp-huge'"),
+        ({"preset": "wide"}, "did you mean mlp-wide?"),
         ({"engine": "numpy"}, "'numpy'"),
         ({"model": "gpt7"}, "'gpt7'"),
         ({"from_run": "nowhere"}, "nowhere"),
@@ -731,6 +732,21 @@ def test_a_mistake_in_a_learners_model_is_shown_with_its_line(text, tmp_path):
         training.train(run.config, run)
     message = str(caught.value)
     assert f"{run.path / 'source.py'}:{line}: RuntimeError: " in message and "\n" not in message
+
+
+def test_what_backward_finds_in_a_learners_model_is_a_line_and_in_ours_a_bug(text, tmp_path, monkeypatch):
+    own = tmp_path / "own.py"
+    code = source.read(runs.resolve("bigram").family.path)
+    own.write_text(code.replace("self.table[tokens]", "self.table[tokens].detach()"), encoding="utf-8")
+    run = plan_for(text, own).create(tmp_path)
+    with pytest.raises(
+        TrainingError, match=r"source\.py: RuntimeError: .*does not require grad.*`kakehashi grade`"
+    ) as caught:
+        training.train(run.config, run)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(TorchEngine, "backward", lambda self, loss: loss.detach().backward())
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        trained(plan_for(text, "bigram"), tmp_path)
 
 
 def test_a_learners_model_is_trained_resumed_and_loaded_from_its_source(text, tmp_path):

@@ -25,20 +25,21 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import filelock
 import numpy as np
 import safetensors
 import safetensors.numpy
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from kakehashi import Mistake, models, source, tokenizers
 from kakehashi.models.protocol import Family
 from kakehashi.paths import TEMPORARY, atomic_write
 
 Arrays = dict[str, np.ndarray]
+LONGEST_WINDOW = 2**31  # tokens; below it, places in a text are exact in int64
 
 
 class RunError(Mistake):
@@ -68,7 +69,7 @@ class DataSpec:
     split: str  # in words
     private: bool  # nothing learnt from it leaves the machine unasked
     unit: str
-    block_size: int  # tokens in a training window
+    block_size: Annotated[int, Field(ge=1, lt=LONGEST_WINDOW)]  # tokens in a training window
     encoding: str | None = None
 
 
@@ -526,10 +527,10 @@ def _family(module: ModuleType, path: Path, model: type | None = None) -> Family
 
 
 @contextmanager
-def learners_code(path: Path, everything: bool = True) -> Iterator[None]:
+def learners_code(path: Path, everything: bool = True, advice: str = "") -> Iterator[None]:
     """What a learner's code raises becomes one line, with the place in their file.
 
-    everything: all that is raised inside; else only what came through that file.
+    everything: all that is raised inside; else only what came through that file. advice: what ends the line.
     """
     try:
         yield
@@ -541,7 +542,7 @@ def learners_code(path: Path, everything: bool = True) -> Iterator[None]:
         if not (lines or everything):
             raise
         place = f"{path}:{lines[-1]}" if lines else str(path)
-        raise RunError(f"{place}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise RunError(f"{place}: {type(error).__name__}: {' '.join(str(error).split())}{advice}") from error
 
 
 # --- Files ---

@@ -1,12 +1,17 @@
 """Commands that make and use runs: train, sample, runs, show, data."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kakehashi.cli import console
 from kakehashi.texts import t
+
+if TYPE_CHECKING:
+    from kakehashi.inference import Completion
+    from kakehashi.runs import Run
 
 Root = Annotated[Path, typer.Option("--root", help=t("cli.option.root"))]
 Device = Annotated[str, typer.Option(help=t("cli.option.device"))]
@@ -41,7 +46,6 @@ def train(
 ) -> None:
     from kakehashi import training
     from kakehashi.cli.progress import Watched, duration
-    from kakehashi.inference import Engine
     from kakehashi.runs import Run
 
     given = {
@@ -61,8 +65,6 @@ def train(
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
         made = Run.open(resume)
-        so_far = made.summary()
-        console.say(t("cli.train.resuming", run=made.path, step=so_far["step"], steps=so_far["steps"]))
     else:
         plan = training.plan(
             model,
@@ -80,21 +82,31 @@ def train(
         )
         if plan.split.shared:
             console.say(t("cli.train.shared", share=plan.split.shared, split=plan.split.name), "yellow")
+        if any(cut := [source.n_cut for source in plan.sources]):
+            console.say(t("cli.train.cut", window=plan.config.data.block_size, train=cut[0], val=cut[1]), "yellow")
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
         if plan.borrowed:
             console.say(t("cli.train.borrowed", symbols=", ".join(plan.borrowed)))
         console.say(t("cli.train.starting", run=made.path, model=model, data=plan.config.data.name))
-    watched = Watched()
+    watched = Watched(resuming=resume is not None)
     try:
         training.train(made.config, made, [watched])
     finally:
         watched.close()
-    engine_of_run = Engine(made.load_model(), made.tokenizer, made.config.train["device"])
-    completions = engine_of_run.generate([""] * 8, max_tokens=60, seed=made.config.seed)
+    completions = written(made, made.config.train["device"], [""] * 8, max_tokens=60, seed=made.config.seed)
     made.write_samples(samples_page(made.name, [each.text for each in completions]))
     summary = made.summary()
     console.say(t("cli.train.done", val=summary["val_loss"], time=duration(summary["seconds"]), run=made.path))
     console.result({"run": str(made.path), **summary})
+
+
+def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[Completion]":
+    """What a run's model writes after the prompts; a mistake in a learner's own code is one line."""
+    from kakehashi.inference import Engine
+    from kakehashi.runs import learners_code
+
+    with learners_code(run.path / "source.py", everything=False):
+        return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
 
 
 def samples_page(name: str, samples: list[str]) -> str:
@@ -115,11 +127,11 @@ def sample(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
-    from kakehashi.inference import Engine
     from kakehashi.runs import Run
 
-    opened = Run.open(run)
-    completions = Engine(opened.load_model(), opened.tokenizer, device).generate(
+    completions = written(
+        Run.open(run),
+        device,
         [prompt] * n,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -151,7 +163,8 @@ def show(run: RunPath) -> None:
 
     opened = Run.open(run)
     summary = opened.summary()
-    console.table([t("cli.show.what"), t("cli.show.value")], [[name, shown(value)] for name, value in summary.items()])
+    rows = [[t(f"cli.show.fact.{name}"), shown(value)] for name, value in facts(opened, summary).items() if value != ""]
+    console.table([t("cli.show.what"), t("cli.show.value")], rows)
     evaluations = [row for row in opened.metrics() if row["split"] == "val"]
     console.say()
     rows = [[row["step"], shown(row["loss"])] for row in evaluations]
@@ -160,6 +173,35 @@ def show(run: RunPath) -> None:
     if samples.exists():
         console.say("\n" + samples.read_text(encoding="utf-8"))
     console.result({"run": str(run), "config": opened.config.to_dict(), **summary})
+
+
+def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants to know of a run, by the keys of its texts; "" where there is nothing to say."""
+    config, model, data = run.config, run.config.model, run.config.data
+    own = run.source is not None
+    return {
+        "model": t("cli.show.own", name=model.name) if own else model.name,
+        "preset": "" if own else preset_of(run),
+        "config": ", ".join(f"{name} {value}" for name, value in model.config.items()),
+        "borrowed": ", ".join(model.borrowed),
+        "data": data.name,
+        "use": t(f"cli.show.{'private' if run.private else 'public'}_data"),
+        "split": data.split,
+        "unit": data.unit,
+        "window": data.block_size,
+        "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
+        "seed": config.seed,
+        "started_from": config.started_from or "",
+        "step": f"{summary['step']}/{summary['steps']}",
+        "val_loss": summary["val_loss"],
+        "seconds": summary["seconds"],
+    }
+
+
+def preset_of(run: "Run") -> str:
+    """The preset of a reference that the run's Config is, but for what the data and `train` decide; "" for none."""
+    chosen = {name: value for name, value in asdict(run.model_config).items() if name not in ("vocab_size", "fused")}
+    return next((name for name, each in run.family.presets.items() if chosen.items() <= asdict(each).items()), "")
 
 
 def shown(value) -> str:

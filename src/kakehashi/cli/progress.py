@@ -12,28 +12,40 @@ class Watched(Callback):
 
     name = "watched"
 
-    def on_start(self, state: State) -> None:
-        self.console = console.out()
+    def __init__(self, resuming: bool = False):
+        self.resuming = resuming
         self.bar = None
+
+    def on_start(self, state: State) -> None:
+        if self.resuming:  # the step is the checkpoint's: the rows of metrics after it are gone
+            console.say(t("cli.train.resuming", run=state.run.path, step=state.step, steps=state.settings.steps))
+        self.console = console.out()
         if self.console.is_terminal:
+            self.console.width -= len("^C")  # what a terminal writes behind the bar must not make it two lines
             self.bar = Progress(TextColumn("{task.description}"), BarColumn(24), console=self.console, transient=True)
             self.task = self.bar.add_task("", total=state.settings.steps, completed=state.step)
             self.bar.start()
 
     def on_step(self, state: State) -> None:
         # reading the loss waits for the device, so only now and then
-        every = max(1, state.settings.steps // 200) if self.bar else max(1, state.settings.steps // 10)
-        if state.step % every == 0:
-            self.show(state, float(state.loss))
+        if self.bar and state.step % max(1, state.settings.steps // 200) == 0:
+            self.show(state)
 
-    def show(self, state: State, loss: float) -> None:
-        """The present state in one line."""
+    def on_eval(self, state: State) -> None:
+        if state.loss is not None:  # before the first step there is none
+            self.show(state)
+
+    def show(self, state: State) -> None:
+        """The present state in one line. It says of which step the validation loss is, where that is another."""
+        val = "-" if state.val_loss is None else f"{state.val_loss:.3f}"
+        if state.evaluated not in (None, state.step):
+            val = t("cli.train.earlier", val=val, step=state.evaluated)
         text = t(
             "cli.train.progress",
             step=state.step,
             steps=state.settings.steps,
-            loss=loss,
-            val="-" if state.val_loss is None else f"{state.val_loss:.3f}",
+            loss=float(state.loss),
+            val=val,
             speed=state.tokens_per_second or 0,
             left=duration(state.seconds_left),
         )
@@ -44,7 +56,7 @@ class Watched(Callback):
 
     def close(self) -> None:
         """Take the bar off the screen."""
-        if getattr(self, "bar", None):
+        if self.bar:
             self.bar.stop()
 
 

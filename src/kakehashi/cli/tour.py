@@ -104,12 +104,13 @@ def predict(climb: "Climb") -> tuple[int, ...] | None:
     """The order that the person expects, the highest loss first; None where they skip."""
     from kakehashi.journey.tour import TourError, ladder, read_order
 
+    n = len(ladder(climb.rungs))
     console.say("\n" + t("tour.predict"))
     while answer := ask(t("tour.predict_ask")):
         try:
-            return read_order(answer, len(ladder(climb.rungs)))
-        except TourError as mistake:
-            console.error(str(mistake))
+            return read_order(answer, n)
+        except TourError:
+            console.say(t("tour.no_order", n=n, answer=answer))
     return None
 
 

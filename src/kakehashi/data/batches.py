@@ -18,6 +18,7 @@ from kakehashi.data.corpora import Split
 from kakehashi.data.errors import DataError
 
 IGNORE = -100  # the target where nothing is to be predicted, as in models/protocol.py
+LONG_LANE = 8  # windows: in shorter lanes the state is emptied too often to be worth carrying
 
 
 class Batch(NamedTuple):
@@ -98,13 +99,15 @@ class Lanes(Source):
         lane 0    the first part of the text     window 0 | window 1 | ...
         lane 1    the part after it              window 0 | window 1 | ...     a batch is a column, a row for each lane
 
-    n_items: whole windows in the text, and so the most lanes there can be in training.
+    n_items: whole windows in the text, and so the most lanes there can be in training. n_lanes: the most lanes that
+    are LONG_LANE windows long, at least 1.
     """
 
     def __init__(self, texts: tuple[str, ...], tokenizer: Encoder, block_size: int):
         super().__init__(texts, tokenizer, block_size, "stream")
         self._block_size = block_size
         self.n_items = self.n_targets // block_size
+        self.n_lanes = max(1, self.n_items // LONG_LANE)
 
     def batch(self, step: int, batch_size: int, seed: int) -> Batch:
         """In step s of an epoch, the s-th window of each of `batch_size` lanes: a pure function of its arguments.
@@ -124,8 +127,8 @@ class Lanes(Source):
         return self._gather(starts, np.full(batch_size, self._block_size))._replace(follows=nth > 0)
 
     def whole(self, batch_size: int) -> Iterator[Batch]:
-        """Every target exactly once, in at most `batch_size` lanes whose lengths differ by 1 at most."""
-        n_lanes = max(1, min(batch_size, self.n_items))
+        """Every target exactly once, in at most `batch_size` long lanes whose lengths differ by 1 at most."""
+        n_lanes = min(batch_size, self.n_lanes)
         edges = np.arange(n_lanes + 1) * self.n_targets // n_lanes
         for done in range(0, int(np.diff(edges).max()), self._block_size):
             lengths = np.clip(np.diff(edges) - done, 0, self._block_size)
@@ -135,7 +138,7 @@ class Lanes(Source):
 def sources(split: Split, tokenizer: Encoder, block_size: int, unit: str, carry: bool = False) -> tuple[Source, Source]:
     """(train, val) of a split; with carry, both are Lanes.
 
-    Raises DataError where a stream has no whole window to train on, or what is to be carried on is no stream.
+    Raises DataError where a stream has no whole window to train on, with carry no two, or is no stream then.
     """
     if carry and unit != "stream":
         raise DataError(f"carry needs a stream, and each {unit} is learnt alone: say --unit stream, or leave carry out")
@@ -143,10 +146,11 @@ def sources(split: Split, tokenizer: Encoder, block_size: int, unit: str, carry:
         train, val = (Lanes(texts, tokenizer, block_size) for texts in (split.train, split.val))
     else:
         train, val = (Source(texts, tokenizer, block_size, unit) for texts in (split.train, split.val))
-    if unit == "stream" and train.n_targets < block_size:
+    if unit == "stream" and train.n_targets < (1 + carry) * block_size:
+        window = f"a window has {block_size}" + carry * ", of which carry needs two"
         raise DataError(
-            f"the training text is too short: {train.n_targets} tokens, and a window has {block_size}; "
-            f"choose a longer text or a smaller window (the model's block_size)"
+            f"the training text is too short: {train.n_targets} tokens, and {window}; "
+            f"choose a longer text or a smaller window (--window, or the block_size of a model that has one)"
         )
     return train, val
 

@@ -7,7 +7,7 @@ that never was.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,17 +35,27 @@ def train(
     train_source, val_source = sources or open_sources(config, run.tokenizer)
     engine = TorchEngine(settings.device, settings.dtype, config.threads)
     with run.lock():
-        with learners_code(run.path / "source.py", everything=False):
+        with their_code(run):
             state = begin(config, run, settings, engine)
         with stop_on_ctrl_c(state), saying_what_is_kept(state):
             try:
-                with learners_code(run.path / "source.py", everything=False):
+                with their_code(run):
                     loop(state, train_source, val_source, config.seed, callbacks)
             except Interrupted:
                 if state.step not in (0, state.saved):  # at 0 there is nothing to lose
                     save(state, provisional=True)
                 raise
     return run
+
+
+def their_code(run: Run, backward: bool = False) -> AbstractContextManager[None]:
+    """What a learner's model raises becomes one line; a bug of ours stays a traceback.
+
+    An error of a forward pass comes through their file. In backward PyTorch alone runs, over the graph that the model
+    has made: there it is theirs whenever the model is.
+    """
+    theirs = backward and run.source is not None
+    return learners_code(run.path / "source.py", theirs, "; `kakehashi grade` checks your code piece by piece")
 
 
 @contextmanager
@@ -113,7 +123,8 @@ def loop(state: State, train_source: Source, val_source: Source, seed: int, call
             with engine.autocast():
                 loss, state.carried = read(model, batch, state.carried)
                 loss = loss * (batch.n_targets / max(1, n_targets))
-            engine.backward(loss)
+            with their_code(run, backward=True):
+                engine.backward(loss)
             state.loss = state.loss + loss.detach()
             state.batch = batch
         engine.unscale(optimizer)

@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from kakehashi import __version__, runs
-from kakehashi.data import LECTURE, Source, Split
+from kakehashi.data import LECTURE, Lanes, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
 from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
@@ -68,15 +69,16 @@ def plan(
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
     tokenizer, too. data: NAME or PATH, private where it is not a built-in set. split: "distinct" (Corpus.split) or
     "lecture" (Corpus.lecture_split). window: tokens in a training window of a model that slides over the text, and so
-    how far backpropagation reaches back; None: 64. settings: fields of TrainSettings.
+    how far backpropagation reaches back; longer documents are cut into such pieces; None: 64. settings: fields of
+    TrainSettings.
     Raises a Mistake: one line that names what is wrong with its value.
     """
     if engine != "torch":
         raise TrainingError(f"engine must be torch, got {engine!r}")
     if split not in SPLITS:
         raise TrainingError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if window is not None and window < 1:
-        raise TrainingError(f"window must be at least 1, got {window}")
+    if window is not None and not 1 <= window < runs.LONGEST_WINDOW:
+        raise TrainingError(f"window must be at least 1 and below {runs.LONGEST_WINDOW}, got {window}")
     checked = TrainSettings.of(settings)
     runs.device(checked.device)
     if not 0 <= seed < 2**63:
@@ -103,11 +105,7 @@ def plan(
         _require_recurrent(family, config)
     window = _window(family, config, window)
     sources = cut(divided, tokenizer, window, texts.unit, checked.carry)
-    n_items = sources[0].n_items
-    if "batch_size" not in settings:
-        checked = replace(checked, batch_size=min(checked.batch_size, n_items))
-    elif checked.batch_size > n_items:
-        raise TrainingError(f"batch_size must be at most {n_items}, the items to train on, got {checked.batch_size}")
+    checked = _fitted(checked, sources[0], said="batch_size" in settings)
 
     private = texts.private or (start is not None and start.private)
     return Plan(
@@ -156,7 +154,9 @@ def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, A
     if preset is None:
         return family, resolved.config
     if preset not in family.presets:
-        raise TrainingError(f"preset must be one of {', '.join(family.presets)}, got {preset!r}")
+        near = get_close_matches(preset, family.presets, n=1, cutoff=0.5)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise TrainingError(f"preset must be one of {', '.join(family.presets)}, got {preset!r}{meant}")
     return family, family.presets[preset]
 
 
@@ -168,28 +168,66 @@ def _require_config(family: Family, config: Any) -> None:
         raise TrainingError(f"{family.path}: {family.Model.__name__} has no .config: set self.config in its __init__")
 
 
-def _new_state(family: Family, config: Any) -> Any:
-    """What the model would keep of the tokens it reads."""
-    with runs.learners_code(Path(family.path)):
-        return family.Model(config).new_state(1)
+def _state_after_a_token(family: Family, config: Any) -> Any:
+    """What the model keeps of the tokens it reads; None where it has no new_state."""
+    with runs.learners_code(Path(family.path)), torch.no_grad():
+        model = family.Model(config)
+        if not hasattr(model, "new_state"):
+            return None
+        state = model.new_state(1)
+        model(torch.zeros(1, 1, dtype=torch.int64), state=state)
+        return state
 
 
 def _require_recurrent(family: Family, config: Any) -> None:
-    """Only a state of a fixed size can be carried through a whole text."""
-    kept = _new_state(family, config)
+    """Only a state of a fixed size can be carried through a whole text, and only one of a known form be saved."""
+    kept = _state_after_a_token(family, config)
     if not isinstance(kept, RecurrentState):
+        what = "no state" if kept is None else f"a {type(kept).__name__}"
         raise TrainingError(
-            f"carry needs a model with a RecurrentState, and {family.name} keeps a {type(kept).__name__}: "
+            f"carry needs a model with a RecurrentState, and {family.name} keeps {what}: "
             f"leave carry out, or choose a recurrent model"
         )
+    if not isinstance(kept.layers, list):
+        raise TrainingError(f"{family.path}: layers of a RecurrentState is a list, got a {type(kept.layers).__name__}")
+    for i, layer in enumerate(kept.layers):
+        if not (isinstance(layer, tuple) and layer and all(isinstance(each, torch.Tensor) for each in layer)):
+            held = f" of {len(layer)}: {[type(each).__name__ for each in layer]}" if isinstance(layer, tuple) else ""
+            raise TrainingError(
+                f"{family.path}: a layer of a RecurrentState is a tuple of tensors, at least one, and after a token "
+                f"layers[{i}] is a {type(layer).__name__}{held}"
+            )
+
+
+def _fitted(settings: TrainSettings, source: Source, said: bool) -> TrainSettings:
+    """The settings with a batch_size that the items to train on fill. Raises TrainingError where what was said is more.
+
+    In lanes: so few that each is long enough to carry a state along; a lane of one window would carry nothing.
+    """
+    if isinstance(source, Lanes):
+        usual, most, why = source.n_lanes, source.n_items // 2, f"two of {source.n_items} windows in each lane to carry"
+    else:
+        usual = most = source.n_items
+        why = "the items to train on"
+    if not said:
+        settings = replace(settings, batch_size=min(settings.batch_size, usual))
+    elif settings.batch_size > most:
+        raise TrainingError(f"batch_size must be at most {most}, {why}, got {settings.batch_size}")
+    in_an_epoch = -(-source.n_items // settings.batch_size)
+    if settings.accumulate > in_an_epoch:
+        raise TrainingError(
+            f"accumulate must be at most {in_an_epoch}, the batches of {settings.batch_size} in the whole text, "
+            f"got {settings.accumulate}"
+        )
+    return settings
 
 
 def _window(family: Family, config: Any, said: int | None) -> int:
     """Tokens in a training window: what the model can see, unless it slides over texts of any length."""
-    seen = getattr(config, "block_size", 1)
-    if said is None and seen >= SHORTEST_WINDOW:
+    seen = getattr(config, "block_size", None)
+    if said is None and seen is not None and seen >= SHORTEST_WINDOW:
         return seen
-    slides = isinstance(_new_state(family, config), TokenWindow | RecurrentState)
+    slides = seen is None or isinstance(_state_after_a_token(family, config), TokenWindow | RecurrentState)
     if said is None:
         return SHORTEST_WINDOW if slides else seen
     if not slides:
