@@ -2,14 +2,17 @@
 
 from dataclasses import asdict, fields
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
 from autograd_cases import close
+from hypothesis import given, settings
 
 from kakehashi import models as theirs
 from kakehashi import runs, training
-from kakehashi.autograd import AutogradError, models, ops, optim
+from kakehashi.autograd import AutogradError, Tensor, by_hand, grad, models, ops, optim
+from kakehashi.autograd import functional as F
 
 CONFIGS = {"mlp": models.MLPConfig, "recurrent": models.RecurrentConfig, "gpt2": models.GPTConfig}
 SIZES = {
@@ -119,18 +122,18 @@ def test_a_recurrent_state_is_carried_as_torchs(cell):
 @pytest.mark.parametrize("name, sizes", [pytest.param(name, each[-1], id=name) for name, each in SIZES.items()])
 def test_a_hundred_steps_of_training_are_torchs(name, sizes, dtype):
     mine, other = twins(name, sizes, dtype)
-    settings = training.TrainSettings(steps=100, batch_size=4, lr=3e-3)
+    plan = training.TrainSettings(steps=100, batch_size=4, lr=3e-3)
     optimizer = optim.AdamW(
         [
             {"params": [p for p in mine.parameters() if (p.ndim >= 2) == matrix], "weight_decay": decay}
-            for matrix, decay in ((True, settings.weight_decay), (False, 0.0))
+            for matrix, decay in ((True, plan.weight_decay), (False, 0.0))
         ],
-        settings.lr,
-        (settings.beta1, settings.beta2),
+        plan.lr,
+        (plan.beta1, plan.beta2),
     )
-    other_optimizer = training.TorchEngine().optimizer(other, settings)
+    other_optimizer = training.TorchEngine().optimizer(other, plan)
     losses = []
-    for step in range(settings.steps):
+    for step in range(plan.steps):
         ours, expected = both(mine, other, *batch(step % 2))
         losses.append(ours.loss.item())
         assert losses[-1] == pytest.approx(expected.loss.item(), rel=1e-4 if dtype == "float32" else 1e-9)
@@ -222,3 +225,91 @@ def test_dropout_is_in_training_alone_and_drawn_from_the_generator(name):
 def test_what_does_not_fit_is_refused(make, said):
     with pytest.raises(AutogradError, match=said):
         make()
+
+
+# --- Backpropagation by hand ---
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def engines_gradients(f, arrays, dy):
+    """The value of f on the engine, and the gradients of its inputs."""
+    xs = [Tensor(array, requires_grad=True) for array in arrays]
+    y = f(*xs)
+    return y.data, [g.data for g in grad(y, xs, dy)]
+
+
+def near(*pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    for mine, expected in pairs:
+        np.testing.assert_allclose(mine, expected, atol=1e-9)
+
+
+drawn = settings(max_examples=20, database=None)
+shapes = given(B=st.integers(1, 6), n=st.integers(1, 5), m=st.integers(1, 4), seed=st.integers(0, 999))
+
+
+@drawn
+@shapes
+def test_linear_by_hand_is_the_engines(B, n, m, seed):
+    x, weight, bias, dy = normal(B, n, seed=seed), normal(m, n, seed=1), normal(m, seed=2), normal(B, m, seed=3)
+    y, expected = engines_gradients(F.linear, (x, weight, bias), dy)
+    near((by_hand.linear(x, weight, bias), y), *zip(by_hand.linear_backward(dy, x, weight), expected, strict=True))
+
+
+@drawn
+@shapes
+def test_batch_norm_by_hand_is_the_engines(B, n, m, seed):
+    x, weight, bias, dy = m * normal(B, n, seed=seed), normal(n, seed=1), normal(n, seed=2), normal(B, n, seed=3)
+    running = Tensor(np.zeros(n)), Tensor(np.ones(n))
+    y, expected = engines_gradients(lambda x, w, b: F.batch_norm(x, *running, w, b, True), (x, weight, bias), dy)
+    mine, kept = by_hand.batch_norm(x, weight, bias)
+    near((mine, y), *zip(by_hand.batch_norm_backward(dy, kept, weight), expected, strict=True))
+    near((by_hand.batch_norm_backward_short(dy, kept, weight), expected[0]))
+
+
+@drawn
+@shapes
+def test_tanh_by_hand_is_the_engines(B, n, m, seed):
+    y, dh = m * normal(B, n, seed=seed), normal(B, n, seed=3)
+    h, expected = engines_gradients(lambda y: y.tanh(), (y,), dh)
+    near((by_hand.tanh_backward(dh, h), expected[0]))
+
+
+@drawn
+@shapes
+def test_an_embedding_by_hand_is_the_engines(B, n, m, seed):
+    contexts = np.random.default_rng(seed).integers(0, n, (B, 3))
+    table, dx = normal(n, m, seed=seed), normal(B, 3 * m, seed=3)
+    x, expected = engines_gradients(lambda table: F.embedding(table, contexts).flatten(1), (table,), dx)
+    near((by_hand.embedding(table, contexts), x), (by_hand.embedding_backward(dx, table, contexts), expected[0]))
+
+
+@drawn
+@given(B=st.integers(1, 6), V=st.integers(1, 5), seed=st.integers(0, 999), scale=st.sampled_from([1.0, 1e3]))
+def test_cross_entropy_by_hand_is_the_engines_and_never_overflows(B, V, seed, scale):
+    logits, targets = scale * normal(B, V, seed=seed), np.random.default_rng(seed).integers(0, V, B)
+    expected_loss, (expected,) = engines_gradients(lambda x: F.cross_entropy(x, targets), (logits,), None)
+    loss, kept = by_hand.cross_entropy(logits, targets)
+    near((loss, expected_loss), (by_hand.cross_entropy_backward(kept, targets), expected))
+    near((by_hand.cross_entropy_backward_short(kept, targets), expected))
+
+
+def test_the_mlp_by_hand_is_the_engines_and_torchs():
+    mine, other = twins("mlp", SIZES["mlp"][-1])
+    N, V = mine.config.block_size, mine.config.vocab_size
+    contexts, targets = batch(B=9, T=N, V=V)
+    # the models predict at every place; only the last one sees the whole context, and only that is counted
+    targets[:, :-1], targets[:, -1] = -100, contexts[:, 0]
+    ours, expected = both(mine, other, contexts, targets)
+    ours.loss.backward()
+    expected.loss.backward()
+
+    loss, passed = by_hand.forward(mine.state_dict(), contexts, targets[:, -1])
+    gradients = by_hand.backward(mine.state_dict(), passed)
+    close("loss", loss, expected.loss)
+    assert gradients.keys() == dict(other.named_parameters()).keys()
+    for (key, parameter), tensor in zip(other.named_parameters(), mine.parameters(), strict=True):
+        close(key, gradients[key], parameter.grad)
+        near((gradients[key], tensor.grad))
