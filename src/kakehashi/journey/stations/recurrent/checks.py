@@ -1,6 +1,7 @@
 """Checks of the recurrent station. B = 3, T = 6, C = 5, K = 7, V = 11, L = 3; what torch.nn has, is the oracle."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import nn
@@ -95,10 +96,12 @@ def usual_mistakes(cell, inputs):
 
 
 def steps_right(cell, mine, inputs):
-    """Three steps in a row and their gradients are torch's, and so is a step in half precision."""
+    """Three steps in a row and their gradients are torch's, and so is a step of large numbers, or in half precision."""
     x, state, weight, bias = inputs
     own, theirs = steps(cell, getattr(mine, cell)), steps(cell, torchs(cell))
     gradients(cell, own, theirs, torch.stack((x, -x, x), 1), weight, bias, *state, tol=EXACT)
+    large = 1e3 * x[:, None], weight, bias, *(10 * each for each in state)  # e^x is infinite beyond 88
+    same(f"{cell} of large numbers", own(*large), theirs(*large), tol=EXACT)
     half = [each.bfloat16() for each in (x[:, None], weight, bias, *state)]
     same(f"{cell} in bfloat16", own(*half), theirs(*half), tol=HALF)
 
@@ -193,8 +196,8 @@ class Read(nn.Module):
         result = self.layer(x, state, begins, *([] if self.real is None else [fresh(self.real)]))
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise Wrong("layer_result", seen=type(result).__name__)
-        h = shape("Layer: h at each time", result[0], (B, T, K))
-        last = tensors("Layer: the state after the last", result[1], *[(B, K)] * len(state))
+        h = shape("Layer: h at each time", result[0], (*x.shape[:2], K))
+        last = tensors("Layer: the state after the last", result[1], *[(len(x), K)] * len(state))
         return torch.cat((h, torch.stack(last, 1)), 1)
 
 
@@ -229,16 +232,28 @@ def layer_has_its_parameters(mine, ref, rng):
 
 @check("Layer", 410)
 def layer_starts_open(mine, ref, rng):
-    n_in, n_hidden = 40, 90
+    for cell in CELLS:
+        for n_in in (40, 90):
+            starts_open(cell, [mine.Layer(cell, n_in, 90)])
+
+
+def starts_open(cell, fresh_layers):
+    """Weights are normal, each gate's drawn anew; biases are 0, but for the forget gate."""
+    n_gates, n_hidden, drawn = CELLS[cell][0], fresh_layers[0].weight_hh.shape[1], []
     usual = (3 * n_hidden) ** -0.5
-    for cell, (n_gates, *_) in CELLS.items():
-        own = mine.Layer(cell, n_in, n_hidden)
-        normal("weight_ih", own.weight_ih, n_in**-0.5, start_fan=n_hidden**-0.5, start_default=usual)
-        normal("weight_hh", own.weight_hh, n_hidden**-0.5, start_fan=n_in**-0.5, start_default=usual)
-        zeros = torch.zeros(n_gates * n_hidden)
-        right = zeros.clone()
+    zeros = torch.zeros(n_gates * n_hidden)
+    right = zeros.clone()
+    if cell == "lstm":
+        right[n_hidden : 2 * n_hidden] = 1
+    for own in fresh_layers:
+        widths = own.weight_ih.shape[1], n_hidden
+        for name, fan, other in zip(("weight_ih", "weight_hh"), widths, reversed(widths), strict=True):
+            for gate in getattr(own, name).detach().chunk(n_gates):
+                normal(f"{name} of {cell}", gate, fan**-0.5, start_fan=other**-0.5, start_default=usual)
+                if any(torch.equal(gate, each) for each in drawn):
+                    raise Wrong("start_repeated", name=f"{name} of {cell}")
+                drawn.append(gate)
         if cell == "lstm":
-            right[n_hidden : 2 * n_hidden] = 1
             suspect("bias_hh of lstm", own.bias_hh, zeros, forget_twice=right)
             if changed(right, own.bias_ih).any() and alike(own.bias_ih.sort().values, right.sort().values):
                 raise Wrong("forget_elsewhere", gate="ifgo"[int(own.bias_ih.argmax()) // n_hidden])
@@ -276,14 +291,18 @@ def layer_reads_from_left_to_right(mine, ref, rng):
             layer_late=torch.cat((state[0][:, None], right[:, : T - 1], right[:, T:]), 1),
             **biases,
         )
+        for rows, times in ((1, T), (B, 1), (1, 1)):
+            some = x[:rows, :times], *(each[:rows] for each in state)
+            same(f"Layer of {cell}: rows, times {rows}, {times}", Read(own)(*map(fresh, some)), whole(*some), tol=EXACT)
 
 
 @check("Layer", 430)
 def layer_has_a_gradient(mine, ref, rng):
     for cell in CELLS:
         own, theirs, x, state = layers(mine, ref, rng, cell)
+        x = x.repeat(1, 7, 1)  # long: a state detached every so many tokens should show
         first = x[:, :1].clone().requires_grad_()
-        late = Read(own)(torch.cat((first, x[:, 1:]), 1), *state)[:, T - 1].sum()
+        late = Read(own)(torch.cat((first, x[:, 1:]), 1), *state)[:, x.shape[1] - 1].sum()
         reached = torch.autograd.grad(late, first, allow_unused=True)[0] if late.requires_grad else None
         if reached is None or not reached.any():
             raise Wrong("layer_history")
@@ -438,7 +457,7 @@ def model_keeps_batches_apart(mine, ref, rng):
 def model_computes_its_logits(mine, ref, rng):
     for cell in CELLS:
         own, theirs = model(mine, ref, rng, cell=cell)
-        for tokens in (inside(rng), with_ends(rng)):
+        for tokens in (inside(rng), with_ends(rng), with_ends(rng)[1:2]):
             output, right, begins = own(tokens).logits, theirs(tokens).logits, tokens == 0
             if alike(output, right):
                 continue
@@ -458,17 +477,21 @@ def model_computes_its_logits(mine, ref, rng):
 def model_goes_on_from_its_state(mine, ref, rng):
     for cell in CELLS:
         own, theirs = model(mine, ref, rng, cell=cell)
-        lm_checks.goes_on_from_its_state(own, theirs, with_ends(rng), (1,) * T, (3, 1, 2))
+        for training in (False, True):
+            own.train(training)
+            lm_checks.goes_on_from_its_state(own, theirs, with_ends(rng), (1,) * T, (3, 1, 2))
 
 
 @check("Recurrent", 570)
 def model_hands_on_no_history(mine, ref, rng):
     own, _ = model(mine, ref, rng)
-    state = own.new_state(B)
-    own(inside(rng), state=state)
-    for i, each in enumerate(part("new_state", state, "layers")):
-        if any(value.requires_grad for value in each):
-            raise Wrong("model_history", layer=i)
+    for training in (False, True):
+        state = own.new_state(1)
+        own.train(training)(inside(rng)[:1], state=state)
+        for i, each in enumerate(part("new_state", state, "layers")):
+            each = tensors(f"the state of layer {i}", each, (1, K), (1, K))
+            if any(value.requires_grad for value in each):
+                raise Wrong("model_history", layer=i)
 
 
 @check("Recurrent", 580)
@@ -480,39 +503,66 @@ def model_does_not_read_padding(mine, ref, rng):
     ]
     if alike(in_pieces(own, (4, 1, 1), tokens, LEFT_PAD)[LEFT_PAD], torch.cat(first, 1)[LEFT_PAD]):
         raise Wrong("model_padding_columns")
-    lm_checks.leaves_out_padding(own, theirs, tokens)
+    for training, given in ((False, tokens), (True, tokens), (False, with_ends(rng))):
+        own.train(training)
+        lm_checks.leaves_out_padding(own, theirs, given)
+        right = theirs(given, pad=LEFT_PAD).logits[LEFT_PAD]
+        same("logits of padded tokens one by one", in_pieces(own, (1,) * T, given, LEFT_PAD)[LEFT_PAD], right)
 
 
-@check("Recurrent", 590)
-def model_drops_out_in_training_only(mine, ref, rng):
-    """Layers without memory or mixing: from what comes out follows where values were dropped, and how often."""
-    own, theirs = model(mine, ref, rng, cell="rnn", n_layers=2, n_embd=K, dropout=DROPOUT)
+def unmixed(mine, ref, rng, cell, n_layers):
+    """Twins whose layers have no memory and mix nothing: tanh of what they read, for an LSTM tanh of tanh."""
+    sizes = {"cell": cell, "n_layers": n_layers, "n_embd": K, "dropout": DROPOUT}
+    own, theirs = model(mine, ref, rng, **sizes)
+    content, biases = {"rnn": (0, [0]), "gru": (2, [0, -1e3, 0]), "lstm": (2, [1e3, -1e3, 0, 1e3])}[cell]  # a gate's
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.zero_()
         theirs.embedding.weight.fill_(0.5)
-        for weight in (*(layer.weight_ih for layer in theirs.layers), theirs.output.weight):
-            weight.copy_(torch.eye(*weight.shape))
-    twin("Recurrent", own, theirs)
-    tokens = torch.ones(16, T, dtype=torch.long)
-    if not alike(own(tokens).logits, theirs(tokens).logits):
-        raise Wrong("model_dropout_in_evaluation")
-    output = own.train()(tokens).logits[..., :K]
-    kept = output[output != 0]
-    more, dropped = 1 / (1 - DROPOUT), 1 - (1 - DROPOUT) ** 3
+        theirs.output.weight.copy_(torch.eye(V, K))
+        for layer in theirs.layers:
+            layer.weight_ih.unflatten(0, (-1, K))[content].copy_(torch.eye(K))
+            layer.bias_ih.copy_(torch.tensor(biases).repeat_interleave(K))
+    return twin("Recurrent", own, theirs), theirs
 
-    def value(first, second, third):
-        return ((torch.tensor(0.5) * first).tanh() * second).tanh() * third
 
-    for key, scales in (
-        ("model_dropout_missing", (1, 1, 1)),
-        ("model_dropout_of_embeddings", (1, more, more)),
-        ("model_dropout_between", (more, 1, more)),
-        ("model_dropout_of_the_last", (more, more, 1)),
-    ):
-        if alike(kept, value(*scales).expand_as(kept)):
-            raise Wrong(key)
-    drops("Recurrent", output, value(more, more, more) * (1 - dropped), dropped)
+@check("Recurrent", 590)
+def model_drops_out_in_training_only(mine, ref, rng):
+    """From what comes out of layers without memory or mixing follows where values were dropped, and how often."""
+    tokens, more = torch.ones(256, T, dtype=torch.long), 1 / (1 - DROPOUT)
+    for cell, n in product(CELLS, (1, 2)):
+        own, theirs = unmixed(mine, ref, rng, cell, n)
+        if not alike(own(tokens).logits, theirs(tokens).logits):
+            raise Wrong("model_dropout_in_evaluation")
+        own.train()
+
+        def value(*scales, cell=cell):
+            x = torch.tensor(0.5)
+            for scale in scales[:-1]:
+                x = (x * scale).tanh().tanh() if cell == "lstm" else (x * scale).tanh()
+            return x * scales[-1]
+
+        for state in (None, own.new_state(len(tokens))):
+            output = own(tokens, state=state).logits[..., :K]
+            kept, dropped = output[output != 0], 1 - (1 - DROPOUT) ** (n + 1)
+            for key, left_out in (
+                ("model_dropout_missing", range(n + 1)),
+                ("model_dropout_of_embeddings", range(1)),
+                ("model_dropout_between", range(1, n)),
+                ("model_dropout_of_the_last", range(n, n + 1)),
+            ):
+                scales = [1 if at in left_out else more for at in range(n + 1)]
+                if left_out and alike(kept, value(*scales).expand_as(kept)):
+                    raise Wrong(key)
+            drops(f"Recurrent of {cell}", output, value(*[more] * (n + 1)) * (1 - dropped), dropped)
+            zero = output == 0
+            for axis in range(3):
+                # chance drops two neighbours at once dropped^2 of the time, within 0.03; a mask shared, 0.06 more often
+                if (zero & zero.roll(1, axis)).float().mean() > dropped**2 + 0.03:
+                    raise Wrong("model_dropout_shared", axis=axis)
+        h = part("new_state", state, "layers")[0][0]
+        if not alike(h[h != 0], value(more, 1).expand_as(h[h != 0])):
+            raise Wrong("model_dropout_of_the_state")
 
 
 @check("Recurrent", 600)
@@ -522,6 +572,8 @@ def model_starts_modestly(mine, ref, rng):
     normal("output.weight", own.output.weight, 0.01, start_output_gain=0.1, start_default=300**-0.5)
     same("output.bias at the start", own.output.bias, torch.zeros(50))
     lm_checks.starts_undecided(own, 50, rng)
+    for cell in CELLS:
+        starts_open(cell, mine.Recurrent(mine.Config(cell=cell, n_layers=L, n_embd=40, n_hidden=90)).layers)
 
 
 @check("Recurrent", 610)
@@ -532,6 +584,23 @@ def model_has_a_gradient(mine, ref, rng):
         right = theirs(tokens, targets)
         same("logits beside a loss", part("forward", own(tokens, fresh(targets)), "logits"), right.logits)
         gradients("loss", Loss(own, targets), Loss(theirs, targets), tokens)
+        tokens, targets = torch.cat((tokens, inside(rng)), 1), torch.randint(V, (B, 2 * T), generator=rng)
+        own.train()
+        gradients("losses of two windows", Windows(own, targets), Windows(theirs, targets), tokens)
+
+
+class Windows(nn.Module):
+    """The losses of two windows of a stream with the state handed on, as `train --carry` takes them."""
+
+    def __init__(self, model, targets):
+        super().__init__()
+        self.model, self.targets = model, targets
+
+    def forward(self, tokens):
+        state, losses = self.model.new_state(B), []
+        for given, targets in zip(tokens.split(T, 1), self.targets.split(T, 1), strict=True):
+            losses.append(shape("loss", part("forward", self.model(given, targets, state=state), "loss"), ()))
+        return torch.stack(losses)
 
 
 @check("Recurrent", 620)
