@@ -241,7 +241,7 @@ def engines_gradients(f, arrays, dy):
     return y.data, [g.data for g in grad(y, xs, dy)]
 
 
-def near(*pairs: tuple[np.ndarray, np.ndarray]) -> None:
+def near(*pairs: tuple[np.ndarray | float, np.ndarray]) -> None:
     for mine, expected in pairs:
         np.testing.assert_allclose(mine, expected, atol=1e-9)
 

@@ -61,7 +61,7 @@ class Normed(NamedTuple):
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> tuple[Array, Normed]:
-    """Each feature to mean 0 and variance 1 over the batch, then a gain and a bias. x (B, K), others (K) -> y (B, K)."""
+    """Each feature to mean 0 and variance 1 over the batch, then gain and bias. x (B, K), others (K) -> y (B, K)."""
     mean = x.mean(0)  # (K)
     centred = x - mean  # (B, K)
     variance = (centred**2).mean(0)  # (K)
