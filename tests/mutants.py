@@ -812,6 +812,264 @@ MUTANTS = {
         "model_dropout_of_the_last",
         ("Recurrent.forward", "x = F.dropout(x, $p, $t)", "if i + 1 < len(self.layers):\n    x = F.dropout(x, $p, $t)"),
     ),
+    "rnn-overflows": mutant(
+        "recurrent",
+        "nan",
+        ("rnn", "torch.tanh($y)", "(($y).exp() - (-$y).exp()) / (($y).exp() + (-$y).exp())"),
+    ),
+    "lstm-overflows": mutant(
+        "recurrent",
+        "nan",
+        ("lstm", "torch.sigmoid(show) * torch.tanh(c)", "show.exp() / (1 + show.exp()) * torch.tanh(c)"),
+    ),
+    "lstm-cell-clamped": mutant(
+        "recurrent",
+        "value",
+        ("lstm", "return h, c", "return h, c.clamp(-6, 6)"),
+    ),
+    "layer-history-cut-now-and-then": mutant(
+        "recurrent",
+        "layer_history",
+        (
+            "Layer.forward",
+            "before = state",
+            "before = tuple(each.detach() for each in state) if t % 16 == 15 else state",
+        ),
+    ),
+    "layer-squeezed": mutant(
+        "recurrent",
+        "shape",
+        ("Layer.forward", "torch.stack(outputs, 1)", "torch.stack(outputs, 1).squeeze()"),
+    ),
+    "layer-forget-bias-of-the-first": mutant(
+        "recurrent",
+        "forget_missing",
+        (
+            "Layer.__init__",
+            """
+if cell == "lstm":
+    $open
+""",
+            """
+if cell == "lstm" and n_in != n_hidden:
+    $open
+""",
+        ),
+    ),
+    "layer-gates-start-alike": mutant(
+        "recurrent",
+        "start_repeated",
+        (
+            "Layer.__init__",
+            "torch.randn(n_gates * n_hidden, n_in) / $root",
+            "torch.randn(n_hidden, n_in).repeat(n_gates, 1) / $root",
+        ),
+    ),
+    "recurrent-biases-emptied": mutant(
+        "recurrent",
+        "forget_missing",
+        (
+            "Recurrent.__init__",
+            "nn.init.zeros_(self.output.bias)",
+            """
+for name, value in self.named_parameters():
+    if 'bias' in name:
+        nn.init.zeros_(value)
+""",
+        ),
+    ),
+    "recurrent-layers-small": mutant(
+        "recurrent",
+        "start_std",
+        (
+            "Recurrent.__init__",
+            "nn.init.zeros_(self.output.bias)",
+            """
+nn.init.zeros_(self.output.bias)
+for layer in self.layers:
+    nn.init.normal_(layer.weight_hh, std=0.02)
+""",
+        ),
+    ),
+    "recurrent-layers-by-default": mutant(
+        "recurrent",
+        "start_default",
+        (
+            "Recurrent.__init__",
+            "nn.init.zeros_(self.output.bias)",
+            """
+nn.init.zeros_(self.output.bias)
+for value in self.layers.parameters():
+    nn.init.uniform_(value, -(config.n_hidden**-0.5), config.n_hidden**-0.5)
+""",
+        ),
+    ),
+    "recurrent-layers-keep": mutant(
+        "recurrent",
+        "start_mean",
+        (
+            "Recurrent.__init__",
+            "nn.init.zeros_(self.output.bias)",
+            """
+nn.init.zeros_(self.output.bias)
+for layer in self.layers:
+    nn.init.eye_(layer.weight_hh[: config.n_hidden])
+""",
+        ),
+    ),
+    "recurrent-layers-copied": mutant(
+        "recurrent",
+        "start_repeated",
+        (
+            "Recurrent.__init__",
+            "nn.init.zeros_(self.output.bias)",
+            """
+nn.init.zeros_(self.output.bias)
+for layer in self.layers[2:]:
+    layer.load_state_dict(self.layers[1].state_dict())
+""",
+        ),
+    ),
+    "recurrent-state-kept-in-evaluation-only": mutant(
+        "recurrent",
+        "model_state",
+        (
+            "Recurrent.forward",
+            "state.layers[i] = tuple(each.detach() for each in last)",
+            """
+if not self.training:
+    state.layers[i] = tuple(each.detach() for each in last)
+""",
+        ),
+    ),
+    "recurrent-history-in-training": mutant(
+        "recurrent",
+        "model_history",
+        (
+            "Recurrent.forward",
+            "state.layers[i] = tuple(each.detach() for each in last)",
+            "state.layers[i] = last if self.training else tuple(each.detach() for each in last)",
+        ),
+    ),
+    "recurrent-no-loss-with-a-state": mutant(
+        "recurrent",
+        "none",
+        (
+            "Recurrent.forward",
+            "state = self.new_state(B) if state is None else state",
+            """
+given = state is not None
+state = self.new_state(B) if state is None else state
+""",
+        ),
+        ("Recurrent.forward", "None if targets is None else $y", "None if targets is None or given else $y"),
+    ),
+    "recurrent-no-gradient-with-a-state": mutant(
+        "recurrent",
+        "value",
+        (
+            "Recurrent.forward",
+            "layer(x, state.layers[i], begins, real)",
+            "layer(x.detach() if state.layers[i][0].any() else x, state.layers[i], begins, real)",
+        ),
+    ),
+    "recurrent-no-dropout-with-a-state": mutant(
+        "recurrent",
+        "model_dropout_of_embeddings",
+        (
+            "Recurrent.forward",
+            "state = self.new_state(B) if state is None else state",
+            """
+given = state is not None
+state = self.new_state(B) if state is None else state
+""",
+        ),
+        (
+            "Recurrent.forward",
+            "F.dropout(self.embedding(tokens), $p, $t)",
+            "F.dropout(self.embedding(tokens), $p, $t and not given)",
+        ),
+    ),
+    "recurrent-padding-read-in-training": mutant(
+        "recurrent",
+        "model_padding",
+        ("Recurrent.forward", "None if pad is None else $y", "None if pad is None or self.training else pad[:, -T:]"),
+    ),
+    "recurrent-padding-read-one-by-one": mutant(
+        "recurrent",
+        "value",
+        ("Recurrent.forward", "None if pad is None else pad[:, -T:]", "None if pad is None or T == 1 else pad[:, -T:]"),
+    ),
+    "recurrent-end-ignored-with-padding": mutant(
+        "recurrent",
+        "value",
+        ("Recurrent.forward", "tokens == END", "(tokens == END) & (pad is None)"),
+    ),
+    "recurrent-end-ignored-alone": mutant(
+        "recurrent",
+        "model_ends_ignored",
+        ("Recurrent.forward", "tokens == END", "(tokens == END) & (B > 1)"),
+    ),
+    "recurrent-end-ignored-in-training": mutant(
+        "recurrent",
+        "value",
+        ("Recurrent.forward", "tokens == END", "(tokens == END) & (not self.training)"),
+    ),
+    "recurrent-state-squeezed": mutant(
+        "recurrent",
+        "shape",
+        ("Recurrent.forward", "each.detach()", "each.detach().squeeze(0)"),
+    ),
+    "recurrent-dropout-of-rnn-alone": mutant(
+        "recurrent",
+        "model_dropout_of_embeddings",
+        (
+            "Recurrent.forward",
+            "F.dropout(self.embedding(tokens), $p, $t)",
+            "F.dropout(self.embedding(tokens), $p, $t and self.config.cell == 'rnn')",
+        ),
+    ),
+    "recurrent-no-last-dropout-of-one-layer": mutant(
+        "recurrent",
+        "model_dropout_of_the_last",
+        ("Recurrent.forward", "x = F.dropout(x, $p, $t)", "x = F.dropout(x, $p, $t and len(self.layers) > 1)"),
+    ),
+    "recurrent-state-dropped": mutant(
+        "recurrent",
+        "model_dropout_of_the_state",
+        (
+            "Recurrent.forward",
+            "state.layers[i] = tuple(each.detach() for each in last)",
+            "state.layers[i] = tuple(F.dropout(each.detach(), self.config.dropout) for each in last)",
+        ),
+    ),
+    "recurrent-dropout-of-whole-tokens": mutant(
+        "recurrent",
+        "model_dropout_shared",
+        (
+            "Recurrent.forward",
+            "F.dropout(self.embedding(tokens), $p, $t)",
+            "self.embedding(tokens) * F.dropout(torch.ones(B, T, 1), $p, $t)",
+        ),
+    ),
+    "recurrent-dropout-alike-at-all-times": mutant(
+        "recurrent",
+        "model_dropout_shared",
+        (
+            "Recurrent.forward",
+            "F.dropout(self.embedding(tokens), $p, $t)",
+            "self.embedding(tokens) * F.dropout(torch.ones(B, 1, self.config.n_embd), $p, $t)",
+        ),
+    ),
+    "recurrent-dropout-of-the-table": mutant(
+        "recurrent",
+        "model_dropout_shared",
+        (
+            "Recurrent.forward",
+            "F.dropout(self.embedding(tokens), $p, $t)",
+            "F.embedding(tokens, F.dropout(self.embedding.weight, $p, $t))",
+        ),
+    ),
     "recurrent-default-output": mutant(
         "recurrent", "start_default", ("Recurrent.__init__", "nn.init.normal_(self.output.weight, $...a)", "")
     ),
