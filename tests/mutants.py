@@ -684,6 +684,15 @@ MUTANTS = {
         "padding_begins",
         ("Layer.forward", "zip(after, state, strict=True)", "zip(after, before, strict=True)"),
     ),
+    "layer-padding-empties": mutant(
+        "recurrent",
+        "padding_empties",
+        (
+            "Layer.forward",
+            "torch.where(real[:, t, None], new, old)",
+            "torch.where(real[:, t, None], new, torch.zeros_like(old))",
+        ),
+    ),
     "layer-padding-inverted": mutant(
         "recurrent",
         "padding_inverted",
@@ -754,7 +763,7 @@ MUTANTS = {
     ),
     "recurrent-state-of-float32": mutant(
         "recurrent",
-        "raised_borrowed",
+        "dtype",
         (
             "Recurrent.new_state",
             "self.output.weight.new_zeros(batch_size, self.config.n_hidden)",
@@ -806,6 +815,9 @@ MUTANTS = {
         "recurrent",
         "model_dropout_of_embeddings",
         ("Recurrent.forward", "F.dropout(self.embedding(tokens), $p, $t)", "self.embedding(tokens)"),
+    ),
+    "recurrent-no-dropout-of-layers": mutant(
+        "recurrent", "model_dropout_of_the_layers", ("Recurrent.forward", "x = F.dropout(x, $p, $t)", "")
     ),
     "recurrent-no-last-dropout": mutant(
         "recurrent",
