@@ -165,6 +165,10 @@ def test_training_on_the_lectures_split_warns_of_what_is_known(data_dir, tmp_pat
     assert sum("window of 5 tokens, and so cut" in line for line in rest) == 1
     config = json.loads((tmp_path / said(done)["run"] / "config.json").read_text(encoding="utf-8"))
     assert config["data"]["block_size"] == 5 and config["data"]["split"].startswith("lecture")
+    resumed = kakehashi("train", "--resume", said(done)["run"], cwd=tmp_path, check=0)
+    assert "13% of the validation documents" in " ".join(resumed.stdout.split())
+    other = kakehashi("train", "--from", said(done)["run"], "--data", "names", "--steps", 1, cwd=tmp_path, check=0)
+    assert re.search(r"8\d% of the validation documents were trained on by ", " ".join(other.stdout.split()))
 
 
 def test_a_run_is_shown_with_what_matters_in_words(tmp_path, monkeypatch):

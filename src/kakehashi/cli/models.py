@@ -10,6 +10,7 @@ from kakehashi.cli import console
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
+    from kakehashi.data import Split
     from kakehashi.inference import Completion
     from kakehashi.runs import Run
 
@@ -65,6 +66,7 @@ def train(
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
         made = Run.open(resume)
+        warn_of_shared(training.open_split(made.config))
     else:
         plan = training.plan(
             model,
@@ -80,8 +82,11 @@ def train(
             device=device,
             **{name: value for name, value in given.items() if value is not None},
         )
-        if plan.split.shared:
-            console.say(t("cli.train.shared", share=plan.split.shared, split=plan.split.name), "yellow")
+        warn_of_shared(plan.split)
+        if plan.seen is None:
+            console.say(t("cli.train.unknown", run=from_run), "yellow")
+        elif plan.seen:
+            console.say(t("cli.train.seen", share=plan.seen, run=from_run), "yellow")
         if any(cut := [source.n_cut for source in plan.sources]):
             console.say(t("cli.train.cut", window=plan.config.data.block_size, train=cut[0], val=cut[1]), "yellow")
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
@@ -107,6 +112,12 @@ def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[
 
     with learners_code(run.path / "source.py", everything=False):
         return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
+
+
+def warn_of_shared(split: "Split") -> None:
+    """Say where texts are validated on that are trained on, too."""
+    if split.shared:
+        console.say(t("cli.train.shared", share=split.shared, split=split.name), "yellow")
 
 
 def samples_page(name: str, samples: list[str]) -> str:

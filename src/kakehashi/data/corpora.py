@@ -27,7 +27,11 @@ class Split:
     @property
     def shared(self) -> float:
         """The share of the texts to validate on that are trained on, too."""
-        known = set(self.train)
+        return self.share_in(self.train)
+
+    def share_in(self, texts: Iterable[str]) -> float:
+        """The share of the texts to validate on that stand in `texts`."""
+        known = set(texts)
         return sum(text in known for text in self.val) / len(self.val)
 
 

@@ -7,7 +7,7 @@ training.train(run.config, run)                                        # goes on
 """
 
 from kakehashi.training.loop import evaluate, train
-from kakehashi.training.plan import Plan, open_sources, plan
+from kakehashi.training.plan import Plan, open_sources, open_split, plan
 from kakehashi.training.settings import TrainingError, TrainSettings
 from kakehashi.training.state import Callback, Interrupted, State
 from kakehashi.training.torch_engine import TorchEngine
@@ -22,6 +22,7 @@ __all__ = [
     "TrainingError",
     "evaluate",
     "open_sources",
+    "open_split",
     "plan",
     "train",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kakehashi import __version__, runs
+from kakehashi import Mistake, __version__, runs
 from kakehashi.data import LECTURE, Lanes, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
@@ -27,7 +27,8 @@ class Plan:
     """All that training needs, before anything is written.
 
     split: the texts of both sides; sources: (train, validation), the same as batches. source_text: the learner's code,
-    where the model is theirs. weights: what training begins with, from another run; None: the seed decides.
+    where the model is theirs. weights: what training begins with, from another run; None: the seed decides. seen: the
+    share of the texts to validate on that the other run was trained on; None where its text is not as it was.
     """
 
     config: RunConfig
@@ -36,6 +37,7 @@ class Plan:
     sources: tuple[Source, Source]
     source_text: str | None = None
     weights: runs.Arrays | None = None
+    seen: float | None = 0.0
 
     @property
     def borrowed(self) -> tuple[str, ...]:
@@ -129,11 +131,12 @@ def plan(
         sources,
         resolved.source,
         None if start is None else start.load_best(),
+        0.0 if start is None else _seen(start, divided),
     )
 
 
-def open_sources(config: RunConfig, tokenizer: CharTokenizer) -> tuple[Source, Source]:
-    """(train, validation) of a run, from the text it was started with. Raises TrainingError where that has changed."""
+def open_split(config: RunConfig) -> Split:
+    """The texts of a run, from what it was started with. Raises TrainingError where that has changed."""
     spec = config.data
     texts = read_corpus(spec.source, encoding=spec.encoding, unit=spec.unit)
     if texts.sha256 != spec.sha256:
@@ -141,8 +144,21 @@ def open_sources(config: RunConfig, tokenizer: CharTokenizer) -> tuple[Source, S
             f"{spec.source} has changed since the run began (sha256 {texts.sha256[:12]}, was {spec.sha256[:12]}): "
             f"bring the old text back, or start a new run"
         )
-    split = texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
-    return cut(split, tokenizer, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
+    return texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
+
+
+def open_sources(config: RunConfig, tokenizer: CharTokenizer) -> tuple[Source, Source]:
+    """(train, validation) of a run, of its `open_split`."""
+    spec = config.data
+    return cut(open_split(config), tokenizer, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
+
+
+def _seen(start: Run, split: Split) -> float | None:
+    """The share of the texts to validate on that another run was trained on; None where its text is not as it was."""
+    try:
+        return split.share_in(open_split(start.config).train)
+    except Mistake:
+        return None
 
 
 def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, Any]:
@@ -168,20 +184,19 @@ def _require_config(family: Family, config: Any) -> None:
         raise TrainingError(f"{family.path}: {family.Model.__name__} has no .config: set self.config in its __init__")
 
 
-def _state_after_a_token(family: Family, config: Any) -> Any:
-    """What the model keeps of the tokens it reads; None where it has no new_state."""
+def _state(family: Family, config: Any, read: bool = False) -> Any:
+    """What the model keeps of the tokens it reads, after one where `read`; None where it has no new_state."""
     with runs.learners_code(Path(family.path)), torch.no_grad():
-        model = family.Model(config)
-        if not hasattr(model, "new_state"):
-            return None
-        state = model.new_state(1)
-        model(torch.zeros(1, 1, dtype=torch.int64), state=state)
+        model = family.Model(config).eval()
+        state = model.new_state(1) if hasattr(model, "new_state") else None
+        if read and state is not None:
+            model(torch.zeros(1, 1, dtype=torch.int64), state=state)
         return state
 
 
 def _require_recurrent(family: Family, config: Any) -> None:
     """Only a state of a fixed size can be carried through a whole text, and only one of a known form be saved."""
-    kept = _state_after_a_token(family, config)
+    kept = _state(family, config, read=True)
     if not isinstance(kept, RecurrentState):
         what = "no state" if kept is None else f"a {type(kept).__name__}"
         raise TrainingError(
@@ -225,9 +240,11 @@ def _fitted(settings: TrainSettings, source: Source, said: bool) -> TrainSetting
 def _window(family: Family, config: Any, said: int | None) -> int:
     """Tokens in a training window: what the model can see, unless it slides over texts of any length."""
     seen = getattr(config, "block_size", None)
-    if said is None and seen is not None and seen >= SHORTEST_WINDOW:
+    if seen is None:
+        return said or SHORTEST_WINDOW
+    if said is None and seen >= SHORTEST_WINDOW:
         return seen
-    slides = seen is None or isinstance(_state_after_a_token(family, config), TokenWindow | RecurrentState)
+    slides = isinstance(_state(family, config), TokenWindow | RecurrentState)
     if said is None:
         return SHORTEST_WINDOW if slides else seen
     if not slides:

@@ -86,4 +86,5 @@ def _at_least(settings: TrainSettings, least: int, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if not least <= value < math.inf:  # a NaN fails, too
-            raise TrainingError(f"{name} must be at least {least}, got {value}")
+            finite = "" if value < least else " and finite"
+            raise TrainingError(f"{name} must be at least {least}{finite}, got {value}")
