@@ -559,12 +559,12 @@ def model_drops_out_in_training_only(mine, ref, rng):
                 scales = [1 if at in left_out else more for at in range(n + 1)]
                 if left_out and alike(kept, value(*scales).expand_as(kept)):
                     raise Wrong(key)
-            drops(f"Recurrent of {cell}", output, value(*[more] * (n + 1)) * (1 - dropped), dropped)
             zero = output == 0
             for axis in range(3):
-                # chance drops two neighbours at once dropped^2 of the time, within 0.03; a mask shared, 0.06 more often
-                if (zero & zero.roll(1, axis)).float().mean() > dropped**2 + 0.03:
+                # chance drops two neighbours at once share^2 of the time, within 0.03; a mask shared, 0.06 more often
+                if (zero & zero.roll(1, axis)).float().mean() > zero.float().mean() ** 2 + 0.03:
                     raise Wrong("model_dropout_shared", axis=axis)
+            drops(f"Recurrent of {cell}", output, value(*[more] * (n + 1)) * (1 - dropped), dropped)
         h = part("new_state", state, "layers")[0][0]
         if not alike(h[h != 0], value(more, 1).expand_as(h[h != 0])):
             raise Wrong("model_dropout_of_the_state")
