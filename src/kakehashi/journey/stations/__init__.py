@@ -91,8 +91,9 @@ class Station:
 
     def head(self, lang: str) -> str:
         """What stands on top of the starter."""
-        title = self.texts.all(lang)["title"]
-        return SHARED.all(lang)["starter"].format(station=self.id, title=title, first=self.symbols[0])
+        title, first = self.texts.all(lang)["title"], self.symbols[0]
+        # as wide as the symbol: what is said of both commands begins in one column
+        return SHARED.all(lang)["starter"].format(station=self.id, title=title, first=first, gap=" " * len(first))
 
     def hint(self, symbol: str, lang: str) -> str:
         """Hint 1: the idea of a symbol."""
