@@ -220,7 +220,9 @@ MUTANTS = {
         ("MLP.forward", "self.embedding(contexts).flatten(2)", "self.embedding(contexts).transpose(2, 3).flatten(2)"),
     ),
     "mlp-padding-from-the-left": mutant(
-        "mlp", "value", ("MLP.forward", "tokens.masked_fill(~pad[:, -T:], -1)", "tokens.masked_fill(~pad[:, :T], -1)")
+        "mlp",
+        "model_padding_columns",
+        ("MLP.forward", "tokens.masked_fill(~pad[:, -T:], -1)", "tokens.masked_fill(~pad[:, :T], -1)"),
     ),
     "mlp-one-state-for-all": mutant(
         "mlp",
@@ -391,6 +393,9 @@ MUTANTS = {
     "block-tanh-twice": mutant(
         "wavenet", "block_tanh_twice", ("Block.forward", "torch.sigmoid(gate)", "torch.tanh(gate)")
     ),
+    "block-sigmoid-twice": mutant(
+        "wavenet", "block_sigmoid_twice", ("Block.forward", "torch.tanh(signal)", "torch.sigmoid(signal)")
+    ),
     "block-gate-added": mutant(
         "wavenet",
         "block_gate_added",
@@ -509,7 +514,7 @@ MUTANTS = {
     ),
     "wavenet-padding-from-the-left": mutant(
         "wavenet",
-        "value",
+        "model_padding_columns",
         ("WaveNet.forward", "tokens.masked_fill(~pad[:, -T:], -1)", "tokens.masked_fill(~pad[:, :T], -1)"),
     ),
     "wavenet-small-embedding": mutant(

@@ -221,16 +221,23 @@ def keeps_batches_apart(model: Any, V: int, tokens: Tensor) -> None:
 def goes_on_from_its_state(mine: Any, ref: Any, tokens: Tensor, *pieces: tuple[int, ...]) -> None:
     """Read in pieces with a state, the tokens get the logits that they get at once. Raises "model_state"."""
     for sizes in pieces:
+        name = "logits of single tokens" if set(sizes) == {1} else f"logits of pieces {sizes}"
         alone = torch.cat([ref(each).logits for each in tokens.split(list(sizes), 1)], 1)
-        suspect(f"logits of pieces {sizes}", in_pieces(mine, sizes, tokens), ref(tokens).logits, model_state=alone)
+        suspect(name, in_pieces(mine, sizes, tokens), ref(tokens).logits, model_state=alone)
 
 
 def leaves_out_padding(mine: Any, ref: Any, tokens: Tensor) -> None:
-    """With padding on the left, tokens (3, 6), each row is what it would be alone. Raises "model_padding"."""
+    """With padding on the left, tokens (3, 6), each row is what it would be alone.
+
+    Raises Wrong "model_padding", "model_padding_columns".
+    """
     right, unseen = ref(tokens, pad=LEFT_PAD).logits[LEFT_PAD], ref(tokens).logits[LEFT_PAD]
     output = part("forward", mine(fresh(tokens), pad=LEFT_PAD.clone()), "logits")
     suspect("logits with padding", output[LEFT_PAD], right, model_padding=unseen)
-    same("logits of padded pieces", in_pieces(mine, (4, 1, 1), tokens, LEFT_PAD)[LEFT_PAD], right)
+    state, pieces = ref.new_state(len(tokens)), tokens.split([4, 1, 1], 1)
+    first = torch.cat([ref(each, state=state, pad=LEFT_PAD[:, : each.shape[1]]).logits for each in pieces], 1)
+    output = in_pieces(mine, (4, 1, 1), tokens, LEFT_PAD)
+    suspect("logits of padded pieces", output[LEFT_PAD], right, model_padding_columns=first[LEFT_PAD])
 
 
 def starts_undecided(model: Any, V: int, rng: torch.Generator) -> None:

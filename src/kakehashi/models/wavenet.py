@@ -132,7 +132,7 @@ class WaveNet(nn.Module):
         for block in self.blocks:
             x, skip = block(x)
             # the head hears every layer, near or far; of the tokens before the T new ones it has heard already
-            skips.append(skip[:, -T:])  # (B, T, C)
+            skips.append(skip[:, -T:])
         h = F.relu(torch.stack(skips).sum(0))  # (B, T, C)
         h = F.relu(self.hidden(h))  # (B, T, K)
         logits = self.output(h)  # (B, T, V)

@@ -136,6 +136,7 @@ def block_says_what_its_gate_lets_through(mine, ref, rng):
         block_no_tanh=out(a * torch.sigmoid(b)),
         block_no_sigmoid=out(torch.tanh(a) * b),
         block_tanh_twice=out(torch.tanh(a) * torch.tanh(b)),
+        block_sigmoid_twice=out(torch.sigmoid(a) * torch.sigmoid(b)),
         block_gate_added=out(torch.tanh(a) + torch.sigmoid(b)),
         block_interleaved=out(torch.tanh(h[..., ::2]) * torch.sigmoid(h[..., 1::2])),
         block_skip=x[:, 2:] + said,
