@@ -246,8 +246,19 @@ def test_without_a_file_it_learns_the_standard_librarys_own_names(alone):
 def test_a_pipe_that_lacks_a_character_does_not_stop_it(tmp_path):
     (tmp_path / "names.txt").write_text("é\n", encoding="utf-8")
     environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
-    command = [sys.executable, FILE, tmp_path / "names.txt", "0"]
+    command = [sys.executable, FILE, tmp_path / "names.txt", "1"]
     assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="only where pipes send a signal")
+def test_a_reader_that_goes_away_ends_it_without_a_word(tmp_path):
+    (tmp_path / "names.txt").write_text("ada\n", encoding="utf-8")
+    command = [sys.executable, FILE, tmp_path / "names.txt", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"step")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
 
 
 @pytest.mark.parametrize(
@@ -257,6 +268,7 @@ def test_a_pipe_that_lacks_a_character_does_not_stop_it(tmp_path):
         (["empty.txt"], "a text a line"),
         (["binary.txt"], "codec"),
         (["good.txt", "many"], "many"),
+        (["good.txt", "-5"], "at least 1 step"),
         (["good.txt", "1", "2"], "one file"),
         (["."], "cannot learn ."),
     ],

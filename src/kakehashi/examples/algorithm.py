@@ -1,8 +1,7 @@
 """GPT, all of it: a language model that learns to write, number by number, in Python's standard library alone.
 
 The model is models/gpt2.py's, parameter for parameter, under the same names: weights copy both ways. The rest is speed.
-    python algorithm.py [FILE] [STEPS]    learns FILE, a text a line (names, say), and then writes some of its own
-"""
+    python algorithm.py [FILE] [STEPS]    learns FILE, a text a line (names, say), for a minute or two, then writes"""
 
 import gc
 import itertools
@@ -175,8 +174,8 @@ def main(file=None, steps="1500", *rest):
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines() if file else sys.stdlib_module_names
         texts, steps = sorted({line.strip() for line in lines} - {""}), int(steps)
-        if rest or not texts:
-            raise ValueError("it takes one file, with a text a line")
+        if rest or not texts or steps < 1:
+            raise ValueError("it takes one file, with a text a line, and at least 1 step")
     except (OSError, ValueError) as error:
         print(f"python algorithm.py [FILE] [STEPS]: cannot learn {file}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -196,5 +195,6 @@ def main(file=None, steps="1500", *rest):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # Ctrl-C
+    signal.signal(getattr(signal, "SIGPIPE", signal.SIGTERM), signal.SIG_DFL)  # who reads may stop: algorithm.py | head
     sys.stdout.reconfigure(errors="replace")  # pyright: ignore (a terminal may lack a character)
     main(*sys.argv[1:])
