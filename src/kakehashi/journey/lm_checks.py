@@ -70,6 +70,19 @@ def normal(name: str, weight: Tensor, std: float, **mistakes: float) -> None:
         raise Wrong("start_shape", name=name)
 
 
+def biases_start_at_zero(module: nn.Module) -> None:
+    """Every bias of a fresh module is 0, whatever class it came from. Raises Wrong as `same`."""
+    for name, value in module.named_parameters():
+        if name.endswith("bias"):
+            same(f"{name} at the start", value, torch.zeros_like(value))
+
+
+def embedding_starts_at_1(weight: Tensor) -> None:
+    """Rows (V + 1, C) of deviation 1, the one for "before the beginning", the last, among them. Raises as `normal`."""
+    normal("embedding.weight", weight, 1.0, start_small=0.02)
+    normal(f"embedding.weight[{len(weight) - 1}]", weight[-1], 1.0)
+
+
 def drops(name: str, output: Tensor, right: Tensor, p: float = DROPOUT) -> None:
     """Each value is 0 or right / (1 - p), and about p of them are 0: one dropout, and no other.
 
@@ -188,26 +201,27 @@ def predicts_at_every_position(model: Any, V: int, *sizes: tuple[int, int]) -> N
 
 
 def looks_at_its_window(model: Any, V: int, N: int) -> None:
-    """A prediction depends on the N tokens that end with its own, and on no others.
+    """A prediction depends on the N tokens that end with its own, and on no others; with a state, too.
 
     No token stands there twice (V > N + 2), so a row of `embedding.weight` is a place, and its gradient tells.
     Raises Wrong "no_gradient", "window_future", "window_self", "window_long", "window_short".
     """
     t, tokens = N, torch.arange(N + 3)
-    model.zero_grad()
-    model(tokens[None]).logits[0, t].sum().backward()
-    gradient = model.embedding.weight.grad
-    if gradient is None:
-        raise Wrong("no_gradient", name="logits", source="embedding.weight")
-    used = (gradient[tokens] != 0).any(-1)  # (T,)
-    if used[t + 1 :].any():
-        raise Wrong("window_future", position=t, later=used.nonzero()[-1, 0])
-    if not used[t]:
-        raise Wrong("window_self")
-    if used[: t - N + 1].any():
-        raise Wrong("window_long", size=N)
-    if not used[t - N + 1 : t].all():
-        raise Wrong("window_short", size=N, seen=used.sum())
+    for name, state in (("logits", None), ("logits with a state", model.new_state(1))):
+        model.zero_grad()
+        model(tokens[None], state=state).logits[0, t].sum().backward()
+        gradient = model.embedding.weight.grad
+        if gradient is None:
+            raise Wrong("no_gradient", name=name, source="embedding.weight")
+        used = (gradient[tokens] != 0).any(-1)  # (T,)
+        if used[t + 1 :].any():
+            raise Wrong("window_future", position=t, later=used.nonzero()[-1, 0])
+        if not used[t]:
+            raise Wrong("window_self")
+        if used[: t - N + 1].any():
+            raise Wrong("window_long", size=N)
+        if not used[t - N + 1 : t].all():
+            raise Wrong("window_short", size=N, seen=used.sum())
 
 
 def keeps_batches_apart(model: Any, V: int, tokens: Tensor) -> None:

@@ -395,11 +395,12 @@ def model_does_not_read_padding(mine, ref, rng):
 
 @check("MLP", 480)
 def model_starts_modestly(mine, ref, rng):
-    sizes = {"vocab_size": 50, "block_size": 4, "n_embd": 20, "n_hidden": 400}
+    sizes = {"vocab_size": 50, "block_size": 4, "n_embd": 1000, "n_hidden": 100}
     own = mine.MLP(mine.Config(**sizes))
-    normal("embedding.weight", own.embedding.weight, 1.0, start_small=0.02)
-    normal("hidden.weight", own.hidden.weight, 5 / 3 / 80**0.5, start_gain=1 / 80**0.5)
-    normal("output.weight", own.output.weight, 0.1 / 400**0.5, start_output_gain=1 / 400**0.5)
+    lm_checks.embedding_starts_at_1(own.embedding.weight)
+    normal("hidden.weight", own.hidden.weight, 5 / 3 / 4000**0.5, start_gain=1 / 4000**0.5)
+    normal("output.weight", own.output.weight, 0.1 / 100**0.5, start_output_gain=1 / 100**0.5)
+    lm_checks.biases_start_at_zero(own)
     lm_checks.starts_undecided(own, 50, rng)
 
 

@@ -5,7 +5,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from kakehashi.journey import lm_checks
-from kakehashi.journey.checking import Wrong, check, fresh, gradients, same, shake, shape, tensor, twin
+from kakehashi.journey.checking import (
+    Wrong,
+    check,
+    forward_and_backward,
+    fresh,
+    gradients,
+    same,
+    shake,
+    shape,
+    tensor,
+    twin,
+)
 from kakehashi.journey.lm_checks import HALF, Loss, alike, keeps_its_config, normal, suspect, targets_with_gaps
 
 V, L, C, K = 23, 4, 5, 7
@@ -96,28 +107,32 @@ def conv_runs_in_half_precision(mine, ref, rng):
 class Parts(nn.Module):
     """A block whose two results are one tensor: the next layer's input, then the head's."""
 
-    def __init__(self, block):
+    def __init__(self, block, dilation):
         super().__init__()
-        self.block = block
+        self.block, self.dilation = block, dilation
 
     def forward(self, x):
         result = self.block(x)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise Wrong("result", name="Block", seen=type(result).__name__, expected="stream, said")
-        expected = (len(x), x.shape[1] - 2, C)
+        expected = (len(x), x.shape[1] - self.dilation, C)
         return torch.cat([shape(f"Block, result {i}", each, expected) for i, each in enumerate(result, 1)], -1)
 
 
-def block(mine, ref, rng):
-    """Twins of dilation 2 with random weights, their results side by side."""
-    theirs = shake(ref.Block(ref.Config(**SIZES), 2), rng)
-    return Parts(twin("Block", mine.Block(mine.Config(**SIZES), 2), theirs)), Parts(theirs)
+def block(mine, ref, rng, dilation=2):
+    """Twins with random weights, their results side by side."""
+    theirs = shake(ref.Block(ref.Config(**SIZES), dilation), rng)
+    own = twin("Block", mine.Block(mine.Config(**SIZES), dilation), theirs)
+    return Parts(own, dilation), Parts(theirs, dilation)
 
 
 @check("Block", 200)
 def block_has_its_parameters(mine, ref, rng):
-    own, _ = block(mine, ref, rng)
-    own(stream(rng))
+    for d in (1, 2, 4):
+        own, _ = block(mine, ref, rng, d)
+        if own.block.conv.dilation != d:
+            raise Wrong("block_dilation", seen=own.block.conv.dilation, expected=d)
+        own(stream(rng))
 
 
 @check("Block", 210)
@@ -160,9 +175,23 @@ def block_adds_to_the_later_token(mine, ref, rng):
 
 @check("Block", 230)
 def block_keeps_the_scale(mine, ref, rng):
-    own = mine.Block(mine.Config(n_embd=100, n_hidden=50), 2)
-    normal("out.weight", own.out.weight, 1 / 50**0.5, start_uniform=(3 * 50) ** -0.5)
-    same("out.bias at the start", own.out.bias, torch.zeros(100))
+    block_starts("", mine.Block(mine.Config(n_embd=100, n_hidden=50), 2), 100, 50)
+
+
+def block_starts(prefix, own, C, K):
+    """A fresh block of C channels and K units, alone or in a model, where prefix is its name."""
+    taps, out = own.conv.taps.weight, own.out.weight
+    normal(f"{prefix}conv.taps.weight", taps, (2 * C) ** -0.5, conv_fan=C**-0.5, start_uniform=(6 * C) ** -0.5)
+    normal(f"{prefix}out.weight", out, K**-0.5, start_uniform=(3 * K) ** -0.5)
+    lm_checks.biases_start_at_zero(own)
+
+
+@check("Block", 235)
+def block_stays_finite(mine, ref, rng):
+    own, _ = block(mine, ref, rng)
+    output, found = forward_and_backward("Block", own, (1e3 * stream(rng),))
+    if not all(each is None or each.isfinite().all() for each in (output, *found.values())):
+        raise Wrong("block_overflow")
 
 
 @check("Block", 240)
@@ -181,10 +210,11 @@ def block_runs_in_half_precision(mine, ref, rng):
 # WaveNet
 
 
-def model(mine, ref, rng):
+def model(mine, ref, rng, training=False, **settings):
     """Twins with random weights."""
-    theirs = shake(ref.WaveNet(ref.Config(**SIZES)), rng)
-    return twin("WaveNet", mine.WaveNet(mine.Config(**SIZES)), theirs), theirs
+    settings = SIZES | settings
+    theirs = shake(ref.WaveNet(ref.Config(**settings)), rng).train(training)
+    return twin("WaveNet", mine.WaveNet(mine.Config(**settings)), theirs), theirs
 
 
 def some_tokens(rng, T=6):
@@ -217,15 +247,17 @@ def model_keeps_its_config(mine, ref, rng):
 
 @check("WaveNet", 310)
 def model_doubles_its_dilations(mine, ref, rng):
-    dilations = [each.conv.dilation for each in mine.WaveNet(mine.Config(**SIZES)).blocks]
-    if dilations != [2**layer for layer in range(L)]:
-        raise Wrong("model_dilations", seen=", ".join(map(str, dilations)), expected="1, 2, 4, 8")
+    own = mine.WaveNet(mine.Config(**SIZES | {"n_layers": 6}))
+    dilations = [each.conv.dilation for each in own.blocks]
+    if dilations != [1, 2, 4, 8, 16, 32]:
+        raise Wrong("model_dilations", seen=", ".join(map(str, dilations)), expected="1, 2, 4, 8, 16, 32")
 
 
 @check("WaveNet", 320)
 def model_predicts_at_every_position(mine, ref, rng):
-    own, _ = model(mine, ref, rng)
-    lm_checks.predicts_at_every_position(own, V, (3, 6), (1, 1), (2, N + 1))
+    for layers in (L, L + 1):
+        own, _ = model(mine, ref, rng, n_layers=layers)
+        lm_checks.predicts_at_every_position(own, V, (3, 6), (1, 1), (2, N + 1))
 
 
 @check("WaveNet", 330)
@@ -242,30 +274,32 @@ def model_keeps_batches_apart(mine, ref, rng):
 
 @check("WaveNet", 350)
 def model_computes_its_logits(mine, ref, rng):
-    own, theirs = model(mine, ref, rng)
-    tokens = some_tokens(rng)
-    suspect(
-        "logits",
-        own(tokens).logits,
-        theirs(tokens).logits,
-        model_beginning=by_hand(theirs, tokens, before=0),
-        model_first_tokens=by_hand(theirs, tokens, cut=slice(6)),
-        model_last_layer=by_hand(theirs, tokens, hear=lambda skips, x: skips[-1]),
-        model_stream=by_hand(theirs, tokens, hear=lambda skips, x: x),
-        model_stream_too=by_hand(theirs, tokens, hear=lambda skips, x: sum(skips) + x),
-        model_mean=by_hand(theirs, tokens, hear=lambda skips, x: sum(skips) / L),
-        model_no_relu_1=by_hand(theirs, tokens, relus=(False, True)),
-        model_no_relu_2=by_hand(theirs, tokens, relus=(True, False)),
-        model_no_relus=by_hand(theirs, tokens, relus=(False, False)),
-    )
-    long = some_tokens(rng, N + 4)
-    same("logits of more tokens than the window holds", own(long).logits, theirs(long).logits)
+    for training in (True, False):
+        own, theirs = model(mine, ref, rng, training)
+        tokens = some_tokens(rng)
+        suspect(
+            "logits in training" if training else "logits in evaluation",
+            own(tokens).logits,
+            theirs(tokens).logits,
+            model_beginning=by_hand(theirs, tokens, before=0),
+            model_first_tokens=by_hand(theirs, tokens, cut=slice(6)),
+            model_last_layer=by_hand(theirs, tokens, hear=lambda skips, x: skips[-1]),
+            model_stream=by_hand(theirs, tokens, hear=lambda skips, x: x),
+            model_stream_too=by_hand(theirs, tokens, hear=lambda skips, x: sum(skips) + x),
+            model_mean=by_hand(theirs, tokens, hear=lambda skips, x: sum(skips) / L),
+            model_no_relu_1=by_hand(theirs, tokens, relus=(False, True)),
+            model_no_relu_2=by_hand(theirs, tokens, relus=(True, False)),
+            model_no_relus=by_hand(theirs, tokens, relus=(False, False)),
+        )
+        long = some_tokens(rng, N + 4)
+        same("logits of more tokens than the window holds", own(long).logits, theirs(long).logits)
 
 
 @check("WaveNet", 360)
 def model_goes_on_from_its_state(mine, ref, rng):
-    own, theirs = model(mine, ref, rng)
-    lm_checks.goes_on_from_its_state(own, theirs, some_tokens(rng, N + 4), (1,) * (N + 4), (3, N, 1), (N + 2, 2))
+    for training in (True, False):
+        own, theirs = model(mine, ref, rng, training)
+        lm_checks.goes_on_from_its_state(own, theirs, some_tokens(rng, N + 4), (1,) * (N + 4), (3, N, 1), (N + 2, 2))
 
 
 @check("WaveNet", 370)
@@ -276,18 +310,22 @@ def model_leaves_out_padding(mine, ref, rng):
 
 @check("WaveNet", 380)
 def model_starts_modestly(mine, ref, rng):
-    own = mine.WaveNet(mine.Config(vocab_size=50, n_layers=2, n_embd=20, n_hidden=400))
-    normal("embedding.weight", own.embedding.weight, 1.0, start_small=0.02)
-    normal("hidden.weight", own.hidden.weight, 1 / 20**0.5, start_uniform=(3 * 20) ** -0.5)
-    normal("output.weight", own.output.weight, 0.1 / 400**0.5, start_output_gain=1 / 400**0.5)
+    own = mine.WaveNet(mine.Config(vocab_size=50, n_layers=2, n_embd=1000, n_hidden=100))
+    lm_checks.embedding_starts_at_1(own.embedding.weight)
+    for i, each in enumerate(own.blocks):
+        block_starts(f"blocks.{i}.", each, 1000, 100)
+    normal("hidden.weight", own.hidden.weight, 1 / 1000**0.5, start_uniform=(3 * 1000) ** -0.5)
+    normal("output.weight", own.output.weight, 0.1 / 100**0.5, start_output_gain=1 / 100**0.5)
+    lm_checks.biases_start_at_zero(own)
     lm_checks.starts_undecided(own, 50, rng)
 
 
 @check("WaveNet", 390)
 def model_has_a_gradient(mine, ref, rng):
-    own, theirs = model(mine, ref, rng)
-    tokens, targets = some_tokens(rng), targets_with_gaps(rng, 3, 6, V)
-    gradients("loss", Loss(own, targets), Loss(theirs, targets), tokens)
+    for training in (True, False):
+        own, theirs = model(mine, ref, rng, training)
+        tokens, targets = some_tokens(rng), targets_with_gaps(rng, 3, 6, V)
+        gradients("loss", Loss(own, targets), Loss(theirs, targets), tokens)
 
 
 @check("WaveNet", 395)
