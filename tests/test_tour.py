@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.cells import cell_len
+from rich.console import Console
 
 from kakehashi import source, texts
 from kakehashi.cli import console
@@ -218,6 +219,20 @@ def test_how_many_characters_a_model_sees_is_what_changes_its_prediction(learnt)
             assert torch.equal(each.model(other).logits[0, -1], last) == (back >= n), (each.name, back)
 
 
+def test_a_dot_stands_at_the_last_place_that_sees_the_word_begin(learnt):
+    rungs = tour.ladder(learnt)
+    text = torch.randint(1, 27, (1, 12), generator=torch.Generator().manual_seed(1))
+    begun = text.clone()
+    begun[0, 0] = 0  # END
+    expected = []
+    for each in rungs:
+        changed = (each.model(text).logits != each.model(begun).logits).any(-1)[0]  # (T,)
+        if not changed[-1]:
+            expected.append(int(changed.nonzero().max()))
+    lines = tour_page.sight_figure(rungs).figure.axes[0].lines
+    assert [line.get_xdata()[0] for line in lines if line.get_marker() == "o"] == expected
+
+
 def test_the_losses_by_position_add_up_to_the_validation_loss(learnt):
     for each in tour.ladder(learnt):
         losses, n_words = tour_page.loss_by_position(each)
@@ -360,6 +375,28 @@ def test_the_order_is_asked_in_ones_language_until_it_can_be_read(person, climb,
 def test_the_prediction_can_be_skipped(answers, person, climb):
     person(answers)
     assert face.predict(climb) is None
+
+
+def test_the_listing_shows_all_code_within_the_screen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    repair = tour.Repair(tmp_path)
+    face.list_code(repair)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 16 and max(map(len, lines)) <= 80
+    said, code = (re.sub(r"\s", "", "".join(each)) for each in ((line[6:] for line in lines), repair.listing.values()))
+    assert said == re.sub(r"#apair\(a,b\)asonenumber|#\(V,V\)|#adding.*?finite", "", code)
+
+
+def test_what_is_indented_stays_so_where_the_screen_breaks_it(monkeypatch, capsys):
+    said = "one two " * 20 + "\n  three"
+    console.say(said, indent=2)
+    assert capsys.readouterr().out.splitlines() == ["  " + line for line in said.splitlines()]  # a pipe breaks nothing
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(console, "out", lambda: Console(force_terminal=True, color_system=None))
+    console.say(said, indent=2)
+    *broken, last = capsys.readouterr().out.splitlines()
+    assert len(broken) > 5 and all(line.startswith("  one") or line.startswith("  two") for line in broken)
+    assert last == "    three" and max(map(len, broken)) <= 30
 
 
 def test_the_person_mends_the_fault_at_the_second_try(person, climb, capsys):

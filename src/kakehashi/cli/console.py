@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -105,9 +106,12 @@ def out() -> Console:
     return Screen(file=stream, highlight=False, soft_wrap=not stream.isatty(), markup=False)
 
 
-def say(text: str = "", style: str | None = None) -> None:
-    """Print a paragraph."""
-    out().print(Text(plain(text), style=style or ""))
+def say(text: str = "", style: str | None = None, indent: int = 0) -> None:
+    """Print a paragraph. indent: how far in each of its lines begins, those too that a terminal's width makes."""
+    screen, words = out(), Text(plain(text), style=style or "")
+    width = screen.width - indent if screen.is_terminal else cell_len(words.plain) + 1  # a pipe breaks no line
+    lines = words.wrap(screen, width) if indent else [words]
+    screen.print(*(Text(" " * indent).append_text(line) for line in lines), sep="\n")
 
 
 def error(text: str) -> None:

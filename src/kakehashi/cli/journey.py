@@ -90,7 +90,7 @@ class Teller:
         if result.ok:
             console.say(t("cli.grade.ok", name=name), "green")
             return
-        why = "  " + self.station.say(result.key, result.values, texts.language()).replace("\n", "\n  ")
+        why = self.station.say(result.key, result.values, texts.language())
         if result.where:
             why += "\n" + t("cli.grade.where", where=place(result.where))
         if why in self.said:
@@ -98,7 +98,7 @@ class Teller:
             return
         self.said.add(why)
         console.say(t("cli.grade.wrong", name=name), "red")
-        console.say(why)
+        console.say(why, indent=2)
 
     def conclude(self, verdict, symbols: list[str] | None) -> None:
         """What the learner's code printed, how many checks passed, and what to do next."""

@@ -1,6 +1,7 @@
 """The tour at a terminal: ask, show what trains in the background, let the person repair, say what came out."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,11 +166,16 @@ def attempt(repair: "Repair") -> bool:
 
 
 def list_code(repair: "Repair") -> None:
-    """The faulty function, its lines numbered, its comments in the background."""
-    grid = Table.grid(padding=(0, 2))
+    """The faulty function, its lines numbered, its comments in the background; those without room are left out."""
+    grid, room = Table.grid(padding=(0, 2)), console.out().width - 6  # beside the number
     for number, line in repair.listing.items():
-        code, _, comment = console.plain(line).partition("  #")
-        grid.add_row(Text(f"{number:>4}", "dim"), Text.assemble(code, (f"  #{comment}" if comment else "", "dim")))
+        code, mark, comment = console.plain(line).partition("  #")
+        if len(line) > room:
+            mark = comment = ""
+            indent = " " * (len(code) - len(code.lstrip()) + 4)
+            code = "\n".join(textwrap.wrap(code, room, subsequent_indent=indent))
+        if code or mark or not line:
+            grid.add_row(Text(f"{number:>4}", "dim"), Text.assemble(code, (mark + comment, "dim")))
     console.out().print(grid)
 
 

@@ -154,8 +154,8 @@ def sight_figure(rungs: Sequence[Learnt]) -> report.Figure:
             losses, n_words = loss_by_position(each)
             last = int((n_words >= WORDS).sum())  # the longer a word, the fewer there are
             by_position.plot(losses[:last], c=colour, ls=dashes, label=each.name)
-            if n is not None and n < last:
-                by_position.plot(n, losses[n], "o", c=colour, markersize=6)
+            if n is not None and n <= last:  # END is read first: after n - 1 characters all is still in sight
+                by_position.plot(n - 1, losses[n - 1], "o", c=colour, markersize=6)
             by_sight.plot(str(n or t("tour.page.all")), each.val_loss, "o", c=colour, markersize=6)
         by_position.set_xlabel(t("tour.page.position"))
         by_position.set_ylabel(t("tour.page.loss"))
