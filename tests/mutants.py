@@ -261,6 +261,39 @@ MUTANTS = {
             """,
         ),
     ),
+    "mlp-beginning-starts-at-0": mutant(
+        "mlp",
+        "start_std",
+        (
+            "MLP.__init__",
+            "self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)",
+            """
+            self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)
+            nn.init.zeros_(self.embedding.weight.data[-1])
+            """,
+        ),
+    ),
+    "mlp-output-bias-drawn": mutant(
+        "mlp",
+        "value",
+        (
+            "MLP.__init__",
+            "self.output = Linear($k, config.vocab_size, gain=0.1)",
+            """
+            self.output = nn.Linear($k, config.vocab_size)
+            nn.init.normal_(self.output.weight, std=0.1 / math.sqrt($k))
+            """,
+        ),
+    ),
+    "mlp-embedding-detached-with-a-state": mutant(
+        "mlp",
+        "no_gradient",
+        (
+            "MLP.forward",
+            "self.embedding(contexts)",
+            "(self.embedding(contexts) if state is None else self.embedding(contexts).detach())",
+        ),
+    ),
     "mlp-embedding-detached": mutant(
         "mlp", "no_gradient", ("MLP.forward", "self.embedding(contexts)", "self.embedding(contexts).detach()")
     ),
@@ -431,6 +464,118 @@ MUTANTS = {
             "Block.__init__",
             "CausalConv($c, 2 * config.n_hidden, dilation)",
             "CausalConv($c, config.n_hidden, dilation)",
+        ),
+    ),
+    "block-of-dilation-2": mutant(
+        "wavenet",
+        "block_dilation",
+        ("Block.__init__", "CausalConv($c, 2 * config.n_hidden, dilation)", "CausalConv($c, 2 * config.n_hidden, 2)"),
+    ),
+    "block-large-start": mutant(
+        "wavenet",
+        "start_std",
+        (
+            "Block.__init__",
+            "self.conv = CausalConv($c, $k, dilation)",
+            "self.conv = CausalConv($c, $k, dilation)\nself.conv.taps.weight.data.mul_(10)",
+        ),
+    ),
+    "block-gate-closed-at-the-start": mutant(
+        "wavenet",
+        "value",
+        (
+            "Block.__init__",
+            "self.conv = CausalConv($c, $k, dilation)",
+            "self.conv = CausalConv($c, $k, dilation)\nnn.init.constant_(self.conv.taps.bias, -4)",
+        ),
+    ),
+    "block-tanh-of-exp": mutant(
+        "wavenet",
+        "block_overflow",
+        (
+            "Block.forward",
+            "torch.tanh(signal)",
+            "((signal.exp() - (-signal).exp()) / (signal.exp() + (-signal).exp()))",
+        ),
+    ),
+    "block-sigmoid-of-exp": mutant(
+        "wavenet", "block_overflow", ("Block.forward", "torch.sigmoid(gate)", "(1 / (1 + (-gate).exp()))")
+    ),
+    "wavenet-dilations-capped": mutant(
+        "wavenet", "model_dilations", ("WaveNet.__init__", "Block(config, 2**layer)", "Block(config, min(8, 2**layer))")
+    ),
+    "wavenet-dilations-begin-again": mutant(
+        "wavenet", "model_dilations", ("WaveNet.__init__", "Block(config, 2**layer)", "Block(config, 2 ** (layer % 4))")
+    ),
+    "wavenet-window-of-four-layers": mutant(
+        "wavenet", "raised", ("WaveNet.new_state", "self.config.block_size - 1", "15")
+    ),
+    "wavenet-no-memory-in-evaluation": mutant(
+        "wavenet",
+        "model_state",
+        (
+            "WaveNet.forward",
+            "window.extend(tokens)",
+            "(window if self.training else self.new_state(B)).extend(tokens)",
+        ),
+    ),
+    "wavenet-head-of-the-stream-in-evaluation": mutant(
+        "wavenet",
+        "model_stream",
+        ("WaveNet.forward", "torch.stack(skips).sum(0)", "(torch.stack(skips).sum(0) if self.training else x)"),
+    ),
+    "wavenet-no-second-relu-in-evaluation": mutant(
+        "wavenet",
+        "model_no_relu_2",
+        ("WaveNet.forward", "F.relu(self.hidden(h))", "(F.relu(self.hidden(h)) if self.training else self.hidden(h))"),
+    ),
+    "wavenet-embedding-detached-with-a-state": mutant(
+        "wavenet",
+        "no_gradient",
+        (
+            "WaveNet.forward",
+            "x = self.embedding($t)",
+            "x = self.embedding($t)\nx = x if state is None else x.detach()",
+        ),
+    ),
+    "wavenet-no-loss-in-evaluation": mutant(
+        "wavenet", "none", ("WaveNet.forward", "targets is None", "targets is None or not self.training")
+    ),
+    "wavenet-blocks-start-at-0": mutant(
+        "wavenet",
+        "start_std",
+        (
+            "WaveNet.__init__",
+            "self.output = Linear($k, config.vocab_size, gain=0.1)",
+            """
+            self.output = Linear($k, config.vocab_size, gain=0.1)
+            for parameter in self.blocks.parameters():
+                nn.init.zeros_(parameter)
+            """,
+        ),
+    ),
+    "wavenet-head-biases-drawn": mutant(
+        "wavenet",
+        "value",
+        (
+            "WaveNet.__init__",
+            "self.output = Linear($k, config.vocab_size, gain=0.1)",
+            """
+            self.output = nn.Linear($k, config.vocab_size)
+            nn.init.normal_(self.output.weight, std=0.1 / math.sqrt($k))
+            """,
+        ),
+    ),
+    "wavenet-beginning-starts-at-0": mutant(
+        "wavenet",
+        "start_std",
+        (
+            "WaveNet.__init__",
+            "self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)",
+            """
+            self.embedding = nn.Embedding(config.vocab_size + 1, config.n_embd)
+            nn.init.zeros_(self.embedding.weight.data[-1])
+            """,
         ),
     ),
     "wavenet-no-dilation": mutant(
