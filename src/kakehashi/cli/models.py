@@ -66,7 +66,9 @@ def train(
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
         made = Run.open(resume)
-        warn_of_shared(training.open_split(made.config))
+        texts = training.open_split(made.config)
+        warn_of_shared(texts)
+        sources = training.open_sources(made.config, made.tokenizer, texts)
     else:
         plan = training.plan(
             model,
@@ -87,7 +89,8 @@ def train(
             console.say(t("cli.train.unknown", run=from_run), "yellow")
         elif plan.seen:
             console.say(t("cli.train.seen", share=plan.seen, run=from_run), "yellow")
-        if any(cut := [source.n_cut for source in plan.sources]):
+        sources = plan.sources
+        if any(cut := [source.n_cut for source in sources]):
             console.say(t("cli.train.cut", window=plan.config.data.block_size, train=cut[0], val=cut[1]), "yellow")
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
         if plan.borrowed:
@@ -95,7 +98,7 @@ def train(
         console.say(t("cli.train.starting", run=made.path, model=model, data=plan.config.data.name))
     watched = Watched(resuming=resume is not None)
     try:
-        training.train(made.config, made, [watched])
+        training.train(made.config, made, [watched], sources=sources)
     finally:
         watched.close()
     completions = written(made, made.config.train["device"], [""] * 8, max_tokens=60, seed=made.config.seed)

@@ -147,10 +147,10 @@ def open_split(config: RunConfig) -> Split:
     return texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
 
 
-def open_sources(config: RunConfig, tokenizer: CharTokenizer) -> tuple[Source, Source]:
-    """(train, validation) of a run, of its `open_split`."""
-    spec = config.data
-    return cut(open_split(config), tokenizer, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
+def open_sources(config: RunConfig, tokenizer: CharTokenizer, split: Split | None = None) -> tuple[Source, Source]:
+    """(train, validation) of a run. split: what `open_split` gave, where it is at hand."""
+    spec, split = config.data, split or open_split(config)
+    return cut(split, tokenizer, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
 
 
 def _seen(start: Run, split: Split) -> float | None:
