@@ -44,12 +44,10 @@ LSTM_WHY = (
 
 
 def gpt2_speed() -> Iterator[Row]:
-    # evaluation and checkpoints fall on the first and the last step, outside the turns; the peer has neither
-    steps = STEPS * (TURNS + 1) + 1
-    plan = planned(steps=steps, eval_every=steps, checkpoint_every=steps, log_every=10)
+    plan = planned(**of_a_race())
     with tempfile.TemporaryDirectory() as folder:
         path, vocab_size = tokens_file(plan, Path(folder)), plan.tokenizer.vocab_size
-        turns = race(plan, lambda model: peer_nanogpt.train(path, vocab_size, steps=steps))
+        turns = race(plan, lambda model: peer_nanogpt.train(path, vocab_size, steps=plan.config.train["steps"]))
     yield summary(
         "training GPT-2",
         "tokens/s",
@@ -61,10 +59,7 @@ def gpt2_speed() -> Iterator[Row]:
 
 
 def lstm_speed() -> Iterator[Row]:
-    steps = STEPS * (TURNS + 1) + 1
-    plan = names.planned(
-        "lstm", "lecture", SEEDS[0], steps=steps, eval_every=steps, checkpoint_every=steps, log_every=10
-    )
+    plan = names.planned("lstm", "lecture", SEEDS[0], **of_a_race())
     yield summary(
         "training the LSTM",
         "targets/s",
@@ -103,6 +98,12 @@ def shakespeare() -> Iterator[Row]:
 
 def planned(**changed: Any) -> Plan:
     return training.plan("gpt2", "tinyshakespeare", preset="gpt2-nano", **(SETTINGS | changed))
+
+
+def of_a_race() -> dict[str, Any]:
+    """Settings: evaluation and checkpoints, which the peer has not, fall on the ends, outside the turns."""
+    steps = STEPS * (TURNS + 1) + 1
+    return {"steps": steps, "eval_every": steps, "checkpoint_every": steps, "log_every": 10}
 
 
 def race(plan: Plan, start: Callable[[nn.Module], Iterator]) -> list[tuple[float, float]]:
