@@ -311,11 +311,20 @@ def batch_norm(
         )
     dims, shape = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
     if training:
-        n = math.prod(x.shape[d] for d in dims)
-        mean, var = x.mean(dims), x.var(dims, correction=0)  # (C)
-        running_mean.mul_(1 - momentum).add_(mean.detach(), alpha=momentum)
-        running_var.mul_(1 - momentum).add_(var.detach(), alpha=momentum * n / max(n - 1, 1))
+        mean, var = batch_statistics(x, dims, running_mean, running_var, momentum)  # (C)
     else:
         mean, var = running_mean.detach(), running_var.detach()
     scale = (var + eps).rsqrt() * weight  # (C)
     return (x - mean.reshape(shape)) * scale.reshape(shape) + bias.reshape(shape)
+
+
+def batch_statistics(
+    x: Tensor, dims: tuple[int, ...], running_mean: Tensor, running_var: Tensor, momentum: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of x along dims; the running ones move towards them in place."""
+    n = math.prod(x.shape[d] for d in dims)
+    mean, var = x.mean(dims), x.var(dims, correction=0)
+    running_mean.mul_(1 - momentum).add_(mean.detach(), alpha=momentum)
+    # the running variance estimates the world's: divided by n - 1 instead of n
+    running_var.mul_(1 - momentum).add_(var.detach(), alpha=momentum * n / max(n - 1, 1))
+    return mean, var

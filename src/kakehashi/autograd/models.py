@@ -93,12 +93,8 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor, counted: Array | None = None) -> Tensor:
         """(..., K) -> (..., K). counted (...) bool: the rows that are data; the others do not enter the statistics."""
         rows = ops.rows(x) if counted is None else ops.getitem(x, counted, once=True)  # (rows, K)
-        n = len(rows)
-        if self.training and n > 0:
-            mean, variance = rows.mean(0), rows.var(0, correction=0)  # (K)
-            self.running_mean.mul_(1 - self.momentum).add_(mean.detach(), alpha=self.momentum)
-            # the running variance estimates the world's: divided by n - 1 instead of n
-            self.running_var.mul_(1 - self.momentum).add_(variance.detach(), alpha=self.momentum * n / max(n - 1, 1))
+        if self.training and len(rows) > 0:
+            mean, variance = F.batch_statistics(rows, (0,), self.running_mean, self.running_var, self.momentum)  # (K)
         else:
             mean, variance = self.running_mean, self.running_var
         return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
