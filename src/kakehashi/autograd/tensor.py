@@ -1,13 +1,13 @@
-"""A tensor that remembers how it was made, and the one walk back through that memory: reverse-mode differentiation.
+"""A tensor that remembers how it was made.
 
     x = Tensor([1.0, 2.0], requires_grad=True)
     (x * x).sum().backward()
     x.grad                                   # array([2., 4.])
 
 Every op of `ops` ends in `record(name, data, (input, gradient), ...)`: the result, and for each input the function that
-brings the gradient of the result back to that input. `backward` calls them in the one order that works: a tensor's
-gradient is complete when everything made from it has sent its share. The functions are written with the same ops, so
-with create_graph=True they are recorded, too, and can be differentiated again.
+brings the gradient of the result back to that input. `backward` calls them in the one order that works, see `walk`.
+The functions are written with the same ops, so with create_graph=True they are recorded, too, and can be differentiated
+again.
 
 A node holds no tensor that it made, so nothing refers to itself in a circle, and memory is free as soon as a graph is.
 """
@@ -43,12 +43,12 @@ watchers: list[Callable[[str, "Tensor", Sequence["Tensor"], "Node | None"], None
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Inside, nothing is remembered: what is made requires no gradient."""
-    with _mode(False, _walking):
+    with mode(False, _walking):
         yield
 
 
 @contextmanager
-def _mode(recording: bool, walking: bool) -> Iterator[None]:
+def mode(recording: bool, walking: bool) -> Iterator[None]:
     global _recording, _walking
     before = _recording, _walking
     _recording, _walking = recording, walking
@@ -214,7 +214,7 @@ class Tensor:
         gradient: of something with respect to this tensor, of its shape; None for a single number, whose is 1. The
         graph is freed on the way unless retain_graph. Raises AutogradError.
         """
-        for leaf, g in _walk(self, _first_gradient(self, gradient), None, False, retain_graph).values():
+        for leaf, g in walk(self, _first_gradient(self, gradient), None, False, retain_graph).values():
             # g may be shared with other gradients, or be a view: what is kept and added to must be the leaf's own
             if leaf.grad is None:
                 leaf.grad = np.array(g.data, dtype=leaf.dtype)
@@ -516,17 +516,6 @@ def record(
     return out
 
 
-def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The gradient of what was broadcast from `shape`: a value that was used many times gets the sum of its shares."""
-    if g.shape == shape:
-        return g
-    new = g.ndim - len(shape)
-    stretched = tuple(new + i for i, n in enumerate(shape) if n == 1 and g.shape[new + i] != 1)
-    if new or stretched:
-        g = ops.sum(g, (*range(new), *stretched), keepdim=True)
-    return ops.reshape(g, shape)
-
-
 def grad(
     y: Tensor,
     xs: Sequence[Tensor],
@@ -545,17 +534,12 @@ def grad(
         if not x.requires_grad:
             raise AutogradError(f"input {i} of grad requires no gradient: make it with requires_grad=True")
     retain = create_graph if retain_graph is None else retain_graph
-    found = _walk(y, _first_gradient(y, gradient), xs, create_graph, retain)
-    gradients = [found[_key(x)][1] if _key(x) in found else None for x in xs]
+    found = walk(y, _first_gradient(y, gradient), xs, create_graph, retain)
+    gradients = [found[key(x)][1] if key(x) in found else None for x in xs]
     unused = [i for i, g in enumerate(gradients) if g is None]
     if unused and not allow_unused:
         raise AutogradError(f"input {unused[0]} of grad has no part in y: allow_unused=True gives zeros for it")
     return tuple(Tensor(np.zeros_like(x.data)) if g is None else g for x, g in zip(xs, gradients, strict=True))
-
-
-def _key(x: Tensor) -> int:
-    """What a tensor is known by on the walk: its node, which other tensors may lead to, or itself."""
-    return id(x.node or x)
 
 
 def _first_gradient(y: Tensor, gradient: Any) -> Tensor:
@@ -574,130 +558,6 @@ def _first_gradient(y: Tensor, gradient: Any) -> Tensor:
     return g
 
 
-def _walk(
-    y: Tensor, g: Tensor, targets: Sequence[Tensor] | None, create_graph: bool, retain_graph: bool, beyond: bool = True
-) -> dict[int, tuple[Tensor, Tensor]]:
-    """Bring the gradient g of y to the targets (None: all leaves). Returns key -> (target, its gradient).
-
-    beyond: may one target lead to another? First it is counted how many shares each node is to get; a node whose
-    shares are all there sends on their sum. No recursion: a graph may be a hundred thousand nodes deep.
-    """
-    root = y.node or y
-    wanted = None if targets is None else {_key(x): x for x in targets}
-    waits = _uses(root, wanted, beyond)  # key -> shares to come, of those on the way to a target
-    sums = {id(root): g}
-    ours: set[int] = set()  # sums that were made here, so that they may be added to in place
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-    ready = [root] if id(root) in waits else []
-    with _mode(create_graph, walking=True):
-        while ready:
-            node = ready.pop()
-            key = id(node)
-            g = sums.pop(key)
-            for hook in list(node.hooks):
-                g = _after(hook, g)
-            if wanted is not None and key in wanted:
-                found[key] = (wanted[key], g)
-                if not beyond:
-                    continue
-            if isinstance(node, Tensor):
-                if wanted is None:
-                    found[key] = (node, g)
-                continue
-            for below, share in _shares(node, g, create_graph, waits):
-                below_key = id(below)
-                if below_key not in sums:
-                    sums[below_key] = share
-                elif create_graph or below_key not in ours:
-                    sums[below_key] = ops.add(sums[below_key], share)
-                    ours.add(below_key)
-                else:
-                    sums[below_key].data += share.data
-                waits[below_key] -= 1
-                if waits[below_key] == 0:
-                    ready.append(below)
-            if not retain_graph:
-                node.free()
-    return found
-
-
-def _after(hook: Callable, g: Tensor) -> Tensor:
-    """The gradient that a hook leaves."""
-    changed = hook(g)
-    if changed is None:
-        return g
-    changed = as_tensor(changed, like=g)
-    if changed.shape != g.shape:
-        raise ShapeError(f"a hook made a gradient of shape {changed.shape} out of one of shape {g.shape}")
-    return changed
-
-
-def _uses(root: "Node | Tensor", wanted: dict[int, Tensor] | None, beyond: bool) -> dict[int, int]:
-    """For each node between root and a target: how many gradients it will be sent, the root's own not counted."""
-    below: dict[int, list[Node | Tensor]] = {}  # of each node that was opened
-    order: list[Node | Tensor] = []  # a node comes after all that it was made from
-    stack: list[Node | Tensor | None] = [root]
-    while stack:
-        node = stack.pop()
-        if node is None:  # all below the node under this mark are in order
-            order.append(stack.pop())  # pyright: ignore[reportArgumentType]
-        elif id(node) not in below:
-            end = not beyond and wanted is not None and id(node) in wanted
-            below[id(node)] = [] if end else _below(node)
-            stack += [node, None, *(each for each in below[id(node)] if id(each) not in below)]
-    uses: dict[int, int] = {}
-    for node in order:
-        key = id(node)
-        leads = [each for each in below[key] if id(each) in uses]
-        if leads or (isinstance(node, Tensor) if wanted is None else key in wanted):
-            uses[key] = 0
-            for each in leads:
-                uses[id(each)] += 1
-    return uses
-
-
-def _below(node: "Node | Tensor") -> "list[Node | Tensor]":
-    """What the gradient of a node goes on to."""
-    if isinstance(node, Tensor):
-        return []
-    if node.inputs is None:
-        raise AutogradError(f"the graph of {node.name} was freed by an earlier backward: give that retain_graph=True")
-    return node.inputs
-
-
-def _shares(
-    node: Node, g: Tensor, create_graph: bool, waits: dict[int, int]
-) -> "Iterator[tuple[Node | Tensor, Tensor]]":
-    """(input, its gradient) for each input of a node that is waited for; g is the gradient of what the node made."""
-    node.check()
-    inputs = _below(node)
-    if create_graph and node.composed:
-        # a fused op's own gradients are arithmetic on arrays, which leaves no trace; the simpler ops leave one
-        compose, given = node.composed
-        # stand-ins: one tensor may be given twice, and each place has a gradient of its own
-        stand_ins = [ops.identity(x) for x in given]
-        differentiated = [x for x in stand_ins if x.requires_grad]
-        gradients = _walk(compose(*stand_ins), g, differentiated, create_graph=True, retain_graph=True, beyond=False)
-        for below, x in zip(inputs, differentiated, strict=True):
-            if id(below) in waits:
-                yield below, gradients[_key(x)][1]
-        return
-    output = () if node.output is None else (_output(node),)
-    for below, gradient, (shape, dtype) in zip(inputs, node.gradients, node.likes, strict=True):
-        if id(below) in waits:
-            share = sum_to(gradient(g, *output), shape)
-            for watch in watchers:
-                watch(f"the gradient of {node.name}", share, [g], node)
-            yield below, share if share.data.dtype == dtype else ops.astype(share, dtype)
-
-
-def _output(node: Node) -> Tensor:
-    """What the node made, anew: the node does not hold it, for it holds the node."""
-    assert node.output is not None
-    data, version, _ = node.output
-    y = Tensor(data)
-    y.node, y.requires_grad, y.version = node, True, version
-    return y
-
-
-from kakehashi.autograd import functional, ops  # noqa: E402  ops make tensors, and the methods of tensors are ops
+# ops make tensors, and the methods of tensors are ops
+from kakehashi.autograd import functional, ops  # noqa: E402
+from kakehashi.autograd.walk import key, walk  # noqa: E402
