@@ -221,10 +221,16 @@ def f():
 from kakehashi.models import mlp as m
 from kakehashi import models
 """
-    modules = [(each.line, each.module) for each in lint_imports(text)]
+    modules = [(each.line, each.module) for each in lint_imports(text, REFERENCES["gpt2"])]
     gpt2 = "kakehashi.models.gpt2"
     assert modules == [(7, gpt2), (9, gpt2), (10, "kakehashi.models.mlp"), (11, "kakehashi.models")]
-    assert all(lint_imports(reference) == [] for reference in REFERENCES.values())
+    engine = "from kakehashi.autograd import Tensor, ops\nfrom kakehashi.autograd.tensor import Tensor, record\n"
+    ops = "from kakehashi.autograd.tensor import record"
+    assert [each.module for each in lint_imports(engine, ops)] == [
+        "kakehashi.autograd.Tensor",
+        "kakehashi.autograd.ops",
+    ]
+    assert all(lint_imports(reference, reference) == [] for reference in REFERENCES.values())
 
 
 @settings(max_examples=20)

@@ -22,7 +22,7 @@ from kakehashi.source import Edit, Injected, hide, read
 from kakehashi.source import inject as edit
 
 HERE = Path(__file__).parent
-KINDS = ("loss", "logits", "grad", "state", "init", "buffers")  # what a fault may change
+KINDS = ("loss", "logits", "value", "grad", "state", "init", "buffers")  # what a fault may change
 FIELDS = ("title", "symptom", "explanation", "fix")
 
 
@@ -35,8 +35,9 @@ class Fault:
     """A mistake one could make in a reference, as the edit that makes it.
 
     category, cause: as `taxonomy` names them. changes: those of KINDS in which a faulty model differs from a healthy
-    one of the same weights, no more and no less. level: 1 the first run shows it, 2 a measurement shows it, 3 it hides
-    well. crashes: it also raises on inputs that the healthy model takes.
+    one of the same weights, no more and no less; "value" is what a function gives that is no model's. level: 1 the
+    first run shows it, 2 a measurement shows it, 3 it hides well. crashes: it also raises on inputs that the healthy
+    one takes.
     """
 
     id: str

@@ -54,7 +54,7 @@ def observe(path: Path, text: str) -> tuple[Seen, dict[str, str]]:
                 torch.manual_seed(0)
                 try:
                     for (kind, *where), value in run():
-                        seen[kind, case, *where] = value.detach().clone()
+                        seen[kind, case, *where] = torch.as_tensor(value).detach().clone()
                 except Exception as error:
                     crashed[case] = f"{type(error).__name__}: {error}".splitlines()[0]
     finally:
@@ -62,7 +62,8 @@ def observe(path: Path, text: str) -> tuple[Seen, dict[str, str]]:
     return seen, crashed
 
 
-Probe = tuple[str, Callable[[], Iterator[tuple[tuple[str, ...], Tensor]]]]  # a name, and what yields the observations
+# a name, and what yields the observations: ((kind, where it was seen ...), a tensor, an array or a number)
+Probe = tuple[str, Callable[[], Iterator[tuple[tuple[str, ...], Any]]]]
 
 
 def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Probe]:

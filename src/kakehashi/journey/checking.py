@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kakehashi import autograd
+
 M = TypeVar("M", bound=nn.Module)
 
 # float32 rounds at 6e-8; the same sums in another order, through a block and back, differ by 1e-6 of the largest value
@@ -41,7 +43,7 @@ class Wrong(Exception):
 
 def plain(value: Any) -> Any:
     """A value that JSON can hold."""
-    if isinstance(value, Tensor | np.ndarray | np.generic):
+    if isinstance(value, Tensor | autograd.Tensor | np.ndarray | np.generic):
         value = value.tolist()
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
@@ -52,12 +54,13 @@ def check(symbol: str, order: int) -> Callable[[Callable], Callable]:
 
 
 def tensor(name: str, value: Any) -> Tensor:
-    """The value, if it is a tensor (or a NumPy array, as a tensor).
+    """The value, if it is a tensor (or a NumPy array, or a tensor of our engine: as a tensor of torch).
 
     Raises Wrong "none", "type".
     """
     if value is None:
         raise Wrong("none", name=name)
+    value = value.data if isinstance(value, autograd.Tensor) else value
     if not isinstance(value, Tensor | np.ndarray | np.generic):
         raise Wrong("type", name=name, seen=type(value).__name__)
     return torch.as_tensor(value)

@@ -111,7 +111,7 @@ class Grader:
         if not path.is_file():
             raise GradingError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: name the file to grade")
         reference = source.read(station.reference)
-        refused, text = refusal(path)
+        refused, text = refusal(path, reference)
         if refused:
             tell(refused)
             return Grade(station.id, [], [], [], symbols is None, False, refused, "")
@@ -215,7 +215,7 @@ class Grader:
         self.home.cleanup()
 
 
-def refusal(path: Path) -> tuple[Result | None, str]:
+def refusal(path: Path, reference: str) -> tuple[Result | None, str]:
     """Why a file is not worth starting a worker for, if so, and its text."""
 
     def refuse(key: str, line: int | None = None, **values: object) -> Result:
@@ -230,7 +230,7 @@ def refusal(path: Path) -> tuple[Result | None, str]:
         compile(text.removeprefix("\ufeff"), str(path), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:  # some versions of Python raise the latter for a null byte
         return refuse("syntax", getattr(error, "lineno", None) or 1, error=getattr(error, "msg", str(error))), text
-    for found in source.lint_imports(text):
+    for found in source.lint_imports(text, reference):
         return refuse("imports_answer", found.line, module=found.module), text
     return None, text
 

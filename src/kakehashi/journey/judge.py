@@ -18,10 +18,11 @@ from pathlib import Path
 from types import FrameType, FunctionType, ModuleType, NoneType
 from typing import get_args
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from kakehashi import source
+from kakehashi import autograd, source
 from kakehashi.journey import stations
 from kakehashi.journey.checking import Wrong, tensor
 
@@ -188,14 +189,14 @@ def watch_results(mine: ModuleType, ref: ModuleType, symbol: str) -> None:
 
 
 def returning(kind: type, name: str, function: FunctionType) -> Callable:
-    """The function, refusing to return None, no tensor where kind is Tensor, and what lacks a field of a NamedTuple."""
+    """The function, refusing to return None, what is no tensor where kind is one, and what lacks a NamedTuple's field."""
 
     @wraps(function)
     def watched(*args, **kwargs):
         value = function(*args, **kwargs)
         if value is None:
             raise Wrong("none", name=name)
-        if kind is torch.Tensor:
+        if kind in (torch.Tensor, np.ndarray, autograd.Tensor):
             tensor(name, value)
         fields = getattr(kind, "_fields", ())
         if not all(hasattr(value, field) for field in fields):
@@ -262,7 +263,7 @@ def shapes(code: str, frame: FrameType) -> str:
         names = dotted.split(".")
         value = frame.f_locals.get(names[0])
         for i, name in enumerate([*names[1:], ""], 1):
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, torch.Tensor | np.ndarray | autograd.Tensor):
                 found[".".join(names[:i])] = tuple(value.shape)
                 break
             with suppress(Exception):  # a property of the learner's

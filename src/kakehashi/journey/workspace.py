@@ -254,10 +254,11 @@ def starter(group: Sequence[Station], lang: str) -> str:
     """The starter of stations that share a module."""
     reference = source.read(group[0].reference)
     blank = source.blank(reference, [symbol for station in group for symbol in station.symbols])
-    name = group[0].module.removeprefix("kakehashi.models.")
     lines = blank.splitlines(keepends=True)
-    last = max((node.end_lineno or 0 for node in ast.parse(blank).body if isinstance(node, IMPORTS)), default=0)
-    lines.insert(last, f'\nREFERENCE = "{name}"\n')
+    room, _, name = group[0].module.rpartition(".")
+    if room != "kakehashi.autograd":  # the others are models: by its REFERENCE such a file can be trained
+        last = max((node.end_lineno or 0 for node in ast.parse(blank).body if isinstance(node, IMPORTS)), default=0)
+        lines.insert(last, f'\nREFERENCE = "{name}"\n')
     words = [station.head(lang) for station in group]
     head = [f"# {line}\n" for text in words for line in text.splitlines()]
     return "".join(head + lines)

@@ -225,11 +225,18 @@ class Import(NamedTuple):
     module: str
 
 
-def lint_imports(source: str) -> list[Import]:
-    """Imports of the answers: of `kakehashi.models` or a file in it, but for `kakehashi.models.protocol`.
+def lint_imports(source: str, reference: str) -> list[Import]:
+    """Imports of the answers: of `kakehashi.models`, `kakehashi.autograd` or a file in them that the reference does not
+    import itself.
 
     The commonest accident: an editor's auto-import.
     """
+    allowed = {each.module for each in _imports(reference)}
+    return [each for each in _imports(source) if each.module not in allowed]
+
+
+def _imports(source: str) -> list[Import]:
+    """What a text imports of the rooms that hold references."""
     found = []
     for node in ast.walk(parsed(source).tree):
         if isinstance(node, ast.Import):
@@ -241,6 +248,6 @@ def lint_imports(source: str) -> list[Import]:
             continue
         for name in names:
             parts = name.split(".")
-            if parts[:2] == ["kakehashi", "models"] and parts[2:3] != ["protocol"]:
+            if parts[0] == "kakehashi" and parts[1:2] in (["models"], ["autograd"]):
                 found.append(Import(node.lineno, ".".join(parts[:3])))
     return sorted(set(found))
