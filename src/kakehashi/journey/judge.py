@@ -189,7 +189,7 @@ def watch_results(mine: ModuleType, ref: ModuleType, symbol: str) -> None:
 
 
 def returning(kind: type, name: str, function: FunctionType) -> Callable:
-    """The function, refusing to return None, what is no tensor where kind is one, and what lacks a NamedTuple's field."""
+    """The function, refusing None, what is no tensor where kind is one, and what lacks a field of a NamedTuple."""
 
     @wraps(function)
     def watched(*args, **kwargs):
