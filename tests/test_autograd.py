@@ -3,6 +3,7 @@
 import gc
 import random
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import numpy as np
@@ -263,6 +264,12 @@ def test_no_grad_and_detach_remember_nothing():
     assert x.exp().requires_grad
     (x * x.detach()).sum().backward()
     np.testing.assert_array_equal(x.grad, x.data)
+
+
+def test_no_grad_is_of_one_thread():
+    x = leaf(1.0, 2.0)
+    with ThreadPoolExecutor(1) as other, no_grad():
+        assert other.submit(lambda: x.exp().requires_grad).result()
 
 
 def test_a_gradient_has_the_dtype_of_what_it_is_for():

@@ -13,6 +13,7 @@ A node holds no tensor that it made, so nothing refers to itself in a circle, an
 """
 
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,8 +34,14 @@ class ShapeError(AutogradError, ValueError):
     """Shapes that an op cannot join."""
 
 
-_recording = True  # is it remembered how tensors are made?
-_walking = False  # are these the ops of a backward?
+class _Mode(threading.local):
+    """Of each thread: one may walk back while another trains."""
+
+    recording = True  # is it remembered how tensors are made?
+    walking = False  # are these the ops of a backward?
+
+
+_now = _Mode()
 
 # Each is called with what was just made: watch(what, tensor, inputs, node), node where it is a gradient of that op's.
 watchers: list[Callable[[str, "Tensor", Sequence["Tensor"], "Node | None"], None]] = []
@@ -42,20 +49,20 @@ watchers: list[Callable[[str, "Tensor", Sequence["Tensor"], "Node | None"], None
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Inside, nothing is remembered: what is made requires no gradient."""
-    with mode(False, _walking):
+    """Inside, nothing is remembered: what is made requires no gradient. Other threads go on as they are."""
+    with mode(recording=False, walking=_now.walking):
         yield
 
 
 @contextmanager
 def mode(recording: bool, walking: bool) -> Iterator[None]:
-    global _recording, _walking
-    before = _recording, _walking
-    _recording, _walking = recording, walking
+    """Inside, in this thread: are ops recorded, and are they those of a backward?"""
+    before = _now.recording, _now.walking
+    _now.recording, _now.walking = recording, walking
     try:
         yield
     finally:
-        _recording, _walking = before
+        _now.recording, _now.walking = before
 
 
 class Version:
@@ -262,10 +269,10 @@ class Tensor:
         """Say that `by` is about to change the data in place, with `other`. Raises AutogradError where a gradient
         would be lost or wrong.
         """
-        if _recording and self.requires_grad:
+        if _now.recording and self.requires_grad:
             what = "a leaf that requires a gradient" if self.is_leaf else f"a tensor made by {self.node.name}"
             raise AutogradError(f"{by} would change {what} in place: write x = x + y, or change it inside no_grad()")
-        if _recording and isinstance(other, Tensor) and other.requires_grad:
+        if _now.recording and isinstance(other, Tensor) and other.requires_grad:
             raise AutogradError(
                 f"{by} would lose the gradient of what it writes: build a new tensor, with cat or where"
             )
@@ -503,14 +510,14 @@ def record(
     out = Tensor(data)
     if view_of is not None:
         out.version = view_of.version
-    if _recording and any(x.requires_grad for x, _ in edges):
+    if _now.recording and any(x.requires_grad for x, _ in edges):
         if out.data.dtype.kind != "f":
             raise AutogradError(f"{name} makes {out.dtype}, which has no gradient: detach its input first")
         out.requires_grad = True
         out.node = Node(name, edges, composed)
         if reads_output:
             out.node.output = (out.data, out.version, out.version.count)
-    if not _walking:
+    if not _now.walking:
         for watch in watchers:
             watch(name, out, [x for x, _ in edges], None)
     return out
