@@ -100,7 +100,7 @@ def test_help_does_not_wait_for_torch(tmp_path):
         (["train", "--model", "gpt9"], "gpt9"),
         (["train", "--data", "nowhere.txt"], "nowhere.txt"),
         (["train", "--resume", "nowhere"], "nowhere"),
-        (["train", "--engine", "numpy"], "numpy"),
+        (["train", "--engine", "numpy", "--model", "bigram"], "bigram"),
         (["train", "--carry"], "gpt2 keeps a KVCache"),
         (["sample", "nowhere"], "nowhere"),
         (["show", "nowhere"], "nowhere"),

@@ -21,14 +21,21 @@ from kakehashi.training import Callback, Interrupted
 
 TEXT = "the quick brown fox jumps over the lazy dog and runs away from it into the dark wood\n" * 8
 MOMENTS = ("before", "within", "after")
+both_engines = pytest.mark.parametrize("engine", ["torch", "numpy"], scope="module")
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
+def engine():
+    return "torch"
+
+
+@pytest.fixture(scope="module")
+def plan(engine, tmp_path_factory):
     """A model with dropout, batch statistics in buffers and tied weights would be slow; these two have all but one."""
     text = tmp_path_factory.mktemp("data") / "fox.txt"
     text.write_text(TEXT, encoding="utf-8")
-    return training.plan("mlp", text, steps=9, batch_size=4, eval_every=3, checkpoint_every=3, log_every=2, lr=0.05)
+    settings = {"steps": 9, "batch_size": 4, "eval_every": 3, "checkpoint_every": 3, "log_every": 2, "lr": 0.05}
+    return training.plan("mlp", text, engine=engine, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +176,12 @@ def needs_fork():
         pytest.skip("only where processes can be forked")
 
 
+@both_engines
 def test_two_runs_of_one_plan_leave_the_same_bits(plan, whole, tmp_path):
     assert left_by(finish(plan, plan.create(tmp_path))) == whole
 
 
+@both_engines
 def test_a_finished_run_is_left_as_it_is(plan, whole, tmp_path):
     run = finish(plan, plan.create(tmp_path))
     assert left_by(finish(plan, Run.open(run.path))) == whole
@@ -188,6 +197,7 @@ def test_killed_at_any_file_operation_it_ends_the_same(plan, whole, tmp_path):
         assert left_by(finish(plan, Run.open(run.path))) == whole, f"killed at operation {at}"
 
 
+@both_engines
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_before_within_and_after_every_file_operation_it_ends_the_same(plan, whole, tmp_path, moment):
@@ -198,6 +208,7 @@ def test_killed_before_within_and_after_every_file_operation_it_ends_the_same(pl
         assert left_by(finish(plan, Run.open(run.path))) == whole, f"killed {moment} operation {at}"
 
 
+@both_engines
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_the_same(plan, whole, tmp_path):
     needs_fork()
@@ -236,6 +247,7 @@ def test_a_disk_that_fails_costs_no_bit(plan, whole, tmp_path):
     assert sum(noticed) > 0.9 * len(some)
 
 
+@both_engines
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_disk_that_fails_anywhere_costs_no_bit(plan, whole, tmp_path, error):
@@ -256,6 +268,7 @@ class PressesCtrlC(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@both_engines
 @pytest.mark.parametrize("event", ["on_backward", "on_step", "on_eval"])
 def test_ctrl_c_saves_and_the_resumed_run_ends_the_same(plan, whole, tmp_path, event):
     for step in range(9):
@@ -288,6 +301,7 @@ def test_ctrl_c_during_evaluation_does_not_wait_for_its_end(plan, whole, tmp_pat
     assert left_by(finish(plan, Run.open(run.path))) == whole
 
 
+@both_engines
 def test_ctrl_c_at_every_step_and_a_kill_end_the_same(plan, whole, tmp_path):
     run = plan.create(tmp_path)
     for step in range(1, 8):
@@ -334,14 +348,17 @@ def test_a_callback_can_stop_a_run_outside_the_main_thread(plan, whole, tmp_path
     assert left_by(finish(plan, Run.open(run.path))) == whole
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("lstm-char", "float32"), ("rnn-char", "bfloat16")])
-def test_a_carried_state_goes_on_where_it_was_left(tmp_path, name, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "dtype", "engine"),
+    [("lstm-char", "float32", "torch"), ("rnn-char", "bfloat16", "torch"), ("lstm-char", "float32", "numpy")],
+)
+def test_a_carried_state_goes_on_where_it_was_left(tmp_path, name, dtype, engine, monkeypatch):
     presets = runs.resolve(name).family.presets
     monkeypatch.setitem(presets, name, replace(presets[name], n_layers=2, n_embd=4, n_hidden=6))
     text = tmp_path / "fox.txt"
     text.write_text(TEXT, encoding="utf-8")
     settings = {"steps": 9, "batch_size": 3, "accumulate": 2, "eval_every": 3, "checkpoint_every": 4, "log_every": 2}
-    plan = training.plan(name, text, carry=True, window=6, dtype=dtype, lr=0.05, **settings)
+    plan = training.plan(name, text, carry=True, window=6, dtype=dtype, engine=engine, lr=0.05, **settings)
     whole = left_by(finish(plan, plan.create(tmp_path)))
     for step in (1, 4, 6):
         run = plan.create(tmp_path)
@@ -385,6 +402,7 @@ def test_a_process_that_is_killed_leaves_a_run_that_another_finishes(plan, whole
     assert left_by(run) == whole
 
 
+@both_engines
 @pytest.mark.slow
 def test_processes_killed_at_random_moments_leave_a_run_that_ends_the_same(plan, whole, tmp_path):
     rng = random.Random(0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kakehashi import Mistake, runs, source, training
 from kakehashi.data import Batch
 from kakehashi.runs import RunError
-from kakehashi.training import Callback, TorchEngine, TrainingError, TrainSettings, evaluate
+from kakehashi.training import Callback, NumpyEngine, TorchEngine, TrainingError, TrainSettings, evaluate
 from kakehashi.training.optim import AdamW
 from kakehashi.training.schedule import warmup_cosine
 
@@ -96,10 +96,11 @@ def test_adamw_goes_on_from_its_arrays_to_the_same_bits():
     assert torch.equal(p, q)
 
 
-def test_weight_decay_is_for_matrices_only(text):
-    plan = plan_for(text)
-    model = runs.resolve("mlp").family.Model(runs.resolve("mlp").config)
-    decayed, others = TorchEngine().optimizer(model, TrainSettings.of(plan.config.train)).param_groups
+@pytest.mark.parametrize("engine", [TorchEngine, NumpyEngine])
+def test_weight_decay_is_for_matrices_only(engine):
+    resolved, engine = runs.resolve("mlp"), engine()
+    model = engine.build(resolved.family, resolved.config, 0)
+    decayed, others = engine.optimizer(model, TrainSettings()).param_groups
     assert {p.ndim for p in decayed["params"]} == {2} and decayed["weight_decay"] == 0.1
     assert {p.ndim for p in others["params"]} == {1} and others["weight_decay"] == 0
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
@@ -215,11 +216,12 @@ def test_the_seed_decides_everything(text, tmp_path):
     assert first.config.data.split != other.config.data.split
 
 
-def test_dropout_goes_on_where_it_stopped(text, tmp_path, monkeypatch):
+@pytest.mark.parametrize("engine", ["torch", "numpy"])
+def test_dropout_goes_on_where_it_stopped(text, tmp_path, monkeypatch, engine):
     family = runs.resolve("gpt2").family
     nano = replace(family.presets["gpt2-nano"], n_layers=1, n_heads=2, n_embd=8, dropout=0.3)
     monkeypatch.setitem(family.module.PRESETS, "gpt2-nano", nano)
-    plan = plan_for(text, "gpt2", steps=8, checkpoint_every=8)
+    plan = plan_for(text, "gpt2", engine=engine, steps=8, checkpoint_every=8)
 
     class Stops(Callback):
         def on_step(self, state):
@@ -629,6 +631,7 @@ def test_spoilt_weights_are_not_saved(text, tmp_path):
         {"split": "thirds"},
         {"dtype": "float8"},
         {"device": "tpu"},
+        {"engine": "jax"},
         {"seed": -1},
         {"seed": 2**63},
         {"batch_size": 10**6},
@@ -774,7 +777,7 @@ def test_what_starts_from_a_private_run_is_private(text, tmp_path):
     [
         ({"preset": "mlp-huge"}, "'mlp-huge'"),
         ({"preset": "wide"}, "did you mean mlp-wide?"),
-        ({"engine": "numpy"}, "'numpy'"),
+        ({"model": "bigram", "engine": "numpy"}, "'bigram'"),
         ({"model": "gpt7"}, "'gpt7'"),
         ({"from_run": "nowhere"}, "nowhere"),
     ],

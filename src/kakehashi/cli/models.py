@@ -204,6 +204,7 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "unit": data.unit,
         "window": data.block_size,
         "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
+        "engine": config.train.get("engine", "torch"),
         "seed": config.seed,
         "started_from": config.started_from or "",
         "step": f"{summary['step']}/{summary['steps']}",

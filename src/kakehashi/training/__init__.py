@@ -7,6 +7,7 @@ training.train(run.config, run)                                        # goes on
 """
 
 from kakehashi.training.loop import evaluate, train
+from kakehashi.training.numpy_engine import NumpyEngine
 from kakehashi.training.plan import Plan, open_sources, open_split, plan
 from kakehashi.training.settings import TrainingError, TrainSettings
 from kakehashi.training.state import Callback, Interrupted, State
@@ -15,6 +16,7 @@ from kakehashi.training.torch_engine import TorchEngine
 __all__ = [
     "Callback",
     "Interrupted",
+    "NumpyEngine",
     "Plan",
     "State",
     "TorchEngine",

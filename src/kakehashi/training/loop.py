@@ -15,6 +15,7 @@ import numpy as np
 from kakehashi import Mistake
 from kakehashi.data import Batch, Source
 from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
+from kakehashi.training.numpy_engine import NumpyEngine
 from kakehashi.training.plan import open_sources
 from kakehashi.training.schedule import warmup_cosine
 from kakehashi.training.settings import TrainingError, TrainSettings
@@ -33,7 +34,10 @@ def train(
     """
     settings = TrainSettings.of(config.train)
     train_source, val_source = sources or open_sources(config, run.tokenizer)
-    engine = TorchEngine(settings.device, settings.dtype, config.threads)
+    if settings.engine == "numpy":
+        engine = NumpyEngine()
+    else:
+        engine = TorchEngine(settings.device, settings.dtype, config.threads)
     with run.lock():
         with their_code(run):
             state = begin(config, run, settings, engine)
@@ -51,8 +55,8 @@ def train(
 def their_code(run: Run, backward: bool = False) -> AbstractContextManager[None]:
     """What a learner's model raises becomes one line; a bug of ours stays a traceback.
 
-    An error of a forward pass comes through their file. In backward PyTorch alone runs, over the graph that the model
-    has made: there it is theirs whenever the model is.
+    An error of a forward pass comes through their file. In backward the engine alone runs, over the graph that the
+    model has made: there it is theirs whenever the model is.
     """
     theirs = backward and run.source is not None
     return learners_code(run.path / "source.py", theirs, "; `kakehashi grade` checks your code piece by piece")

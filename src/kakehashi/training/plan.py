@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from kakehashi import Mistake, __version__, runs
+from kakehashi import Mistake, __version__, models, runs
 from kakehashi.data import LECTURE, Lanes, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
 from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
 from kakehashi.runs import DataSpec, ModelSpec, Resolved, Run, RunConfig
 from kakehashi.tokenizers import CharTokenizer
+from kakehashi.training import numpy_engine
 from kakehashi.training.settings import TrainingError, TrainSettings
 
 SPLITS = ("distinct", "lecture")
@@ -57,7 +58,6 @@ def plan(
     data: str | Path,
     *,
     preset: str | None = None,
-    engine: str = "torch",
     seed: int = 1337,
     encoding: str | None = None,
     unit: str | None = None,
@@ -75,8 +75,6 @@ def plan(
     TrainSettings.
     Raises a Mistake: one line that names what is wrong with its value.
     """
-    if engine != "torch":
-        raise TrainingError(f"engine must be torch, got {engine!r}")
     if split not in SPLITS:
         raise TrainingError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if window is not None and not 1 <= window < runs.LONGEST_WINDOW:
@@ -91,6 +89,8 @@ def plan(
         raise TrainingError("say which model to train: a name, a file, or a run to start from")
     resolved = runs.resolve(what)
     family, config = _model(resolved, preset, what)
+    if checked.engine == "numpy":
+        _require_numpy(resolved, what)
     if start and preset:
         raise TrainingError(f"preset {preset!r} does not go with the weights of {start.path}: leave one of them out")
 
@@ -123,7 +123,7 @@ def plan(
                 "torch": torch.__version__,
                 "numpy": np.__version__,
             },
-            threads=torch.get_num_threads(),
+            threads=numpy_engine.threads() if checked.engine == "numpy" else torch.get_num_threads(),
             started_from=None if start is None else start.name,
         ),
         tokenizer,
@@ -174,6 +174,19 @@ def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, A
         meant = f"; did you mean {near[0]}?" if near else ""
         raise TrainingError(f"preset must be one of {', '.join(family.presets)}, got {preset!r}{meant}")
     return family, family.presets[preset]
+
+
+def _require_numpy(resolved: Resolved, said: Any) -> None:
+    """Of our models, the NumPy engine has its own copies; a learner's file is written in torch."""
+    if resolved.source is not None:
+        raise TrainingError(f"engine numpy cannot run {said}, whose model is written in torch: leave engine out")
+    ours = numpy_engine.MODELS
+    if resolved.family.name not in ours:
+        presets = [preset for name in ours for preset in models.find(name).presets]
+        raise TrainingError(
+            f"engine numpy has {', '.join(ours)} ({', '.join(presets)}), not {str(said)!r}: "
+            f"choose one of them, or leave engine out"
+        )
 
 
 def _require_config(family: Family, config: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from kakehashi import Mistake
 from kakehashi.runs import first_mistake
 
+ENGINES = ("torch", "numpy")
 DTYPES = ("float32", "bfloat16", "float16")
 FOLLOWS: Any = None  # a value that is derived from the others
 
@@ -42,6 +43,7 @@ class TrainSettings:
     eval_every: int = FOLLOWS  # steps; a tenth of all
     checkpoint_every: int = FOLLOWS  # steps; as eval_every
     log_every: int = FOLLOWS  # steps; a hundredth of all
+    engine: str = "torch"  # or "numpy": kakehashi.autograd
     dtype: str = "float32"
     device: str = "cpu"
 
@@ -63,12 +65,17 @@ class TrainSettings:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.engine not in ENGINES:
+            raise TrainingError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.dtype not in DTYPES:
             raise TrainingError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
             raise TrainingError(f"device must be cpu, cuda, cuda:N or mps, got {self.device!r}")
         if self.dtype == "float16" and not self.device.startswith("cuda"):
             raise TrainingError(f"dtype float16 needs device cuda, got {self.device!r}: choose bfloat16 or float32")
+        for name, only in (("device", "cpu"), ("dtype", "float32")):
+            if self.engine == "numpy" and (value := getattr(self, name)) != only:
+                raise TrainingError(f"{name} must be {only} with engine numpy, got {value!r}: leave one of them out")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "TrainSettings":
@@ -80,6 +87,14 @@ class TrainSettings:
             return TypeAdapter(cls).validate_python(dict(values))
         except ValidationError as error:
             raise TrainingError(first_mistake(error)) from error
+
+    def groups(self, params: Iterable[Any]) -> list[dict[str, Any]]:
+        """Parameter groups of AdamW: matrices shrink; biases and gains have a scale to find, not to be kept small."""
+        params = list(params)
+        return [
+            {"params": [p for p in params if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+        ]
 
 
 def _at_least(settings: TrainSettings, least: int, *names: str) -> None:

@@ -1,11 +1,8 @@
 """The engine of the training loop on PyTorch: everything the loop asks for that depends on the array library.
 
-Another engine has the same methods. Run on CPUs; CUDA and MPS, and with CUDA float16, have not been run.
+`numpy_engine` has the same methods. Run on CPUs; CUDA and MPS, and with CUDA float16, have not been run.
 """
 
-import ctypes
-import itertools
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +13,8 @@ from torch import Tensor, nn
 from kakehashi import runs
 from kakehashi.data import Batch
 from kakehashi.models.protocol import Family, RecurrentState
+from kakehashi.training import carried
+from kakehashi.training.memory import keep_freed_memory
 from kakehashi.training.optim import AdamW
 from kakehashi.training.settings import TrainSettings
 
@@ -33,7 +32,7 @@ class TorchEngine:
             torch.set_num_threads(threads)  # a sum is split by threads: other threads, other bits
         # small gradients vanish in float16: the loss is scaled up before backward, the gradients down after it
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        _keep_freed_memory()
+        keep_freed_memory()
 
     def build(self, family: Family, config: Any, seed: int) -> nn.Module:
         """A model in training mode, weights drawn from `seed`; what is random later (dropout) goes on from there."""
@@ -41,13 +40,9 @@ class TorchEngine:
         return family.Model(config).to(self.device).train()
 
     def optimizer(self, model: nn.Module, settings: TrainSettings) -> AdamW:
-        """AdamW with weight decay on matrices only: biases and gains have a scale to find, not to be kept small."""
+        """AdamW with weight decay on matrices only."""
         params = [p for p in model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in params if p.ndim >= 2], "weight_decay": settings.weight_decay},
-            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        return AdamW(groups, settings.lr, (settings.beta1, settings.beta2))
+        return AdamW(settings.groups(params), settings.lr, (settings.beta1, settings.beta2))
 
     def tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
@@ -93,13 +88,12 @@ class TorchEngine:
     def load_weights(self, model: nn.Module, weights: runs.Arrays) -> None:
         runs.load_weights(model, weights)
 
-    def arrays(self, optimizer: AdamW, carried: RecurrentState | None = None) -> runs.Arrays:
-        """What a step depends on besides weights and data: optimizer, random numbers, loss scale, what is carried."""
+    def arrays(self, optimizer: AdamW, state: RecurrentState | None = None) -> runs.Arrays:
+        """What a step depends on besides weights and data: optimizer, random numbers, loss scale, the carried state."""
         tensors = {**optimizer.arrays(), "rng.cpu": torch.get_rng_state()}
-        for i, layer in enumerate(carried.layers if carried else ()):
-            for j, tensor in enumerate(layer):
-                # NumPy has no bfloat16; float32 holds all its values
-                tensors[f"carried.{i}.{j}"] = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        for name, tensor in carried.named(state).items():
+            # NumPy has no bfloat16; float32 holds all its values
+            tensors[name] = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         if self._scaler.is_enabled():
@@ -117,22 +111,10 @@ class TorchEngine:
             self._scaler.update(float(tensors["scale"]))
 
     def load_carried(self, model: Any, batch_size: int, arrays: runs.Arrays) -> RecurrentState | None:
-        """What was carried when `arrays` were made; None where nothing was."""
-        places = sorted(tuple(map(int, name.split(".")[1:])) for name in arrays if name.startswith("carried."))
-        if not places:
+        """The state that was carried when `arrays` were made; None where none was."""
+        layers = carried.layers(arrays)
+        if not layers:
             return None
-        carried = model.new_state(batch_size)
-        carried.layers = [
-            tuple(self.tensor(arrays[f"carried.{i}.{j}"]) for i, j in layer)
-            for _, layer in itertools.groupby(places, lambda place: place[0])
-        ]
-        return carried
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the memory that a step frees: the next one needs the same, and asking the system anew is slow."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):  # not in musl
-        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        state = model.new_state(batch_size)
+        state.layers = [tuple(map(self.tensor, layer)) for layer in layers]
+        return state
