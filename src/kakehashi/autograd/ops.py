@@ -125,7 +125,7 @@ def dropout(x: Tensor, p: float, training: bool, rng: np.random.Generator) -> Te
 
 
 def add(x: Any, y: Any) -> Tensor:
-    """x + y: a sum hands its gradient to both."""
+    """x + y: a sum hands its gradient to both. One of them may be a number or an array. Raises ShapeError."""
     x, y, out = _pair("add", x, y, np.add)
     return record("add", out, (x, lambda g: g), (y, lambda g: g))
 
@@ -218,6 +218,7 @@ def sum(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The sum along dim (None: of all): each term gets the whole gradient."""
     dims, shape = _dims(dim, x.ndim), x.shape
     kept = _kept(shape, dims)
+    # the axes that were summed away come back with size 1, and only then is it clear where to stretch
     return record("sum", x.data.sum(axis=dims, keepdims=keepdim), (x, lambda g: expand(reshape(g, kept), shape)))
 
 
@@ -241,7 +242,7 @@ def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         raise ShapeError(f"there is no largest of nothing: a tensor of shape {x.shape} along {dims}")
     top = x.data.max(axis=dims, keepdims=True)
     kept = top.shape
-    hit = x.data == top
+    hit = x.data == top  # several may be the largest
     share = Tensor((hit / hit.sum(axis=dims, keepdims=True)).astype(x.dtype))
     out = top if keepdim else top.reshape([n for i, n in enumerate(kept) if i not in dims])
     return record("amax", out, (x, lambda g: reshape(g, kept) * share))
@@ -266,13 +267,15 @@ def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
 def cumsum(x: Tensor, dim: int) -> Tensor:
     """Running sums along dim: a term is in all sums from its place on, so it gets all their gradients."""
     dim = axis(dim, x.ndim)
+    # sums from the end: backwards, running sums, and backwards again
     return record("cumsum", x.data.cumsum(dim), (x, lambda g: flip(cumsum(flip(g, dim), dim), dim)))
 
 
 def logsumexp(x: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
     """log sum e^x, overflow-free: the largest is taken out first."""
     top = x.data.max(axis=axis(dim, x.ndim), keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)  # where all is -inf, -inf - -inf would be NaN
+    # top is a constant: what it takes away it gives back, so its gradients cancel
     total = log(sum(exp(x - Tensor(top)), dim, keepdim=True)) + Tensor(top)
     return total if keepdim else squeeze(total, dim)
 
@@ -303,7 +306,7 @@ def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
     order = tuple(axis(d, x.ndim) for d in dims)
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"permute: {tuple(dims)} does not name each axis of {x.shape} once")
-    back = tuple(int(i) for i in np.argsort(order))
+    back = tuple(int(i) for i in np.argsort(order))  # where each axis came from: order[back[i]] = i
     return record("permute", x.data.transpose(order), (x, lambda g: permute(g, back)), view_of=x)
 
 
@@ -344,12 +347,12 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Ten
     if len(widths) > x.ndim:
         raise ShapeError(f"pad: {len(widths)} widths for a tensor of shape {x.shape}")
     full = [(0, 0)] * (x.ndim - len(widths)) + [tuple(each) for each in widths]
-    inner = tuple(slice(a, a + n) for (a, _), n in zip(full, x.shape, strict=True))
+    inner = tuple(slice(a, a + n) for (a, _), n in zip(full, x.shape, strict=True))  # where x lies in the frame
     return record("pad", np.pad(x.data, full, constant_values=value), (x, lambda g: getitem(g, inner)))
 
 
 def cat(xs: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """One after another along dim; each gets its own stretch of the gradient."""
+    """One after another along dim; each gets its own stretch of the gradient. Raises ShapeError."""
     if not xs:
         raise ShapeError("cat: there is nothing to join")
     dim = axis(dim, xs[0].ndim)
@@ -358,7 +361,7 @@ def cat(xs: Sequence[Tensor], dim: int = 0) -> Tensor:
     except ValueError:
         shapes = ", ".join(str(x.shape) for x in xs)
         raise ShapeError(f"cat along {dim}: shapes {shapes} differ elsewhere") from None
-    ends = list(accumulate(x.shape[dim] for x in xs))
+    ends = list(accumulate(x.shape[dim] for x in xs))  # of each stretch along dim
 
     def stretch(i: int) -> Callable[[Tensor], Tensor]:
         place = (slice(None),) * dim + (slice(ends[i - 1] if i else 0, ends[i]),)
@@ -453,13 +456,17 @@ def windows(x: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor
     """All windows of `size`, `stride` apart, over the last two axes: a view. (..., H, W) -> (..., H', W', h, w)."""
     if x.ndim < 2 or any(n < k for n, k in zip(x.shape[-2:], size, strict=True)):
         raise ShapeError(f"a window of {size} does not fit into the last two axes of {x.shape}")
+    # (..., H, W) -> (..., H - h + 1, W - w + 1, h, w), of which each stride-th stays
     views = np.lib.stride_tricks.sliding_window_view(x.data, size, axis=(-2, -1))[..., :: stride[0], :: stride[1], :, :]
     shape = x.shape
     return record("windows", views, (x, lambda g: fold(g, shape, stride)), view_of=x)
 
 
 def fold(g: Tensor, shape: tuple[int, ...], stride: tuple[int, int]) -> Tensor:
-    """Zeros of `shape` to which each window is added at its place: the gradient of `windows`, as that is of this."""
+    """Zeros of `shape` to which each window is added at its place: the gradient of `windows`, as that is of this.
+
+    g holds the windows, (..., H', W', h, w); shape is (..., H, W).
+    """
     H, W, h, w = g.shape[-4:]
     out = np.zeros(shape, g.dtype)
     for i in range(h):  # a place of the window at a time: for all windows at once
@@ -476,6 +483,7 @@ def matmul(x: Any, y: Any) -> Tensor:
     """(..., n, k) @ (..., k, m) -> (..., n, m); vectors as NumPy's matmul takes them.
 
     y[k, m] moves out[n, m] by x[n, k]: its gradient is the sum over all n of x[n, k] g[n, m], which is x^T g.
+    Raises ShapeError.
     """
     x, y = as_tensor(x), as_tensor(y)
     if 0 in (x.ndim, y.ndim) or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
@@ -488,6 +496,7 @@ def matmul(x: Any, y: Any) -> Tensor:
         # one matrix for all leading axes: they are rows like any other, and one product does it all
         return reshape(matmul(rows(x), y), (*x.shape[:-1], y.shape[-1]))
     x, y, out = _pair("matmul", x, y, np.matmul)
+    # of x: (..., n, m) @ (..., m, k) -> (..., n, k), and of y: (..., k, n) @ (..., n, m) -> (..., k, m)
     return record("matmul", out, (x, lambda g: g @ y.mT), (y, lambda g: x.mT @ g))
 
 
@@ -521,7 +530,7 @@ def einsum(equation: str, *xs: Tensor) -> Tensor:
 
     def to(i: int) -> Callable[[Tensor], Tensor]:
         name, others = names[i], [x for j, x in enumerate(xs) if j != i]
-        given = [result, *(n for j, n in enumerate(names) if j != i)]
+        given = [result, *(n for j, n in enumerate(names) if j != i)]  # the letters of g and of the other inputs
         present = "".join(c for c in name if any(c in n for n in given))
         kept = tuple(sizes[c] if c in present else 1 for c in name)
         shape = tuple(sizes[c] for c in name)

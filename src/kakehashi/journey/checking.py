@@ -63,7 +63,8 @@ def tensor(name: str, value: Any) -> Tensor:
     value = value.data if isinstance(value, autograd.Tensor) else value
     if not isinstance(value, Tensor | np.ndarray | np.generic):
         raise Wrong("type", name=name, seen=type(value).__name__)
-    return torch.as_tensor(value)
+    # a copy: torch takes no array that is read backwards, and warns of one that may not be written to
+    return value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
 
 
 def part(name: str, value: Any, attribute: str) -> Any:
