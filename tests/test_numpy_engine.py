@@ -1,5 +1,7 @@
 """Training on NumPy alone: the steps of PyTorch from the same weights, and a run like any other."""
 
+import json
+import re
 import subprocess
 import sys
 import warnings
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kakehashi import Mistake, inference, runs, training
+from kakehashi import Mistake, cli, inference, runs, training
 from kakehashi.autograd import AutogradError, NotFinite, Tensor, no_grad, trace_nan
 from kakehashi.training import NumpyEngine, TorchEngine, TrainingError, evaluate, loop, numpy_engine
 
@@ -23,8 +25,8 @@ SMALL = {
 }
 CASES = {
     "mlp": ("mlp-char", {"window": 8, "clip": 0.5, "accumulate": 2}),
-    "lstm": ("lstm-char", {"window": 6, "clip": 0.1}),
-    "lstm that carries": ("lstm-char", {"window": 6, "carry": True, "clip": 0.0}),
+    "lstm": ("lstm-char", {"window": 4, "clip": 0.1}),
+    "lstm that carries": ("lstm-char", {"window": 4, "carry": True, "clip": 0.0}),
     "gpt2": ("gpt2-nano", {"clip": 0.5}),
 }
 
@@ -228,3 +230,29 @@ def test_a_run_records_the_threads_of_its_engine(text, monkeypatch):
     monkeypatch.setattr(numpy_engine, "threads", lambda: 77)
     recorded = {engine: training.plan("mlp-char", text, engine=engine).config.threads for engine in ("torch", "numpy")}
     assert recorded == {"torch": torch.get_num_threads(), "numpy": 77}
+
+
+def command(*arguments):
+    """Run kakehashi in this process; returns its exit code."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([*map(str, arguments)])
+    return left.value.code
+
+
+def test_the_command_trains_on_numpy_and_goes_on_with_it(text, monkeypatch, capsys):
+    monkeypatch.chdir(text.parent)
+    size = ("--steps", 6, "--batch-size", 4, "--window", 8)
+    assert command("train", "--engine", "numpy", "--model", "mlp-char", "--data", text, *size, "--run", "whole") == 0
+    assert command("show", "whole", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out.splitlines()[-1])["config"]["train"]["engine"] == "numpy"
+    assert re.search(r"engine\s.*numpy", shown.err)
+
+    assert command("train", "--resume", "whole", "--engine", "torch") == 2
+    assert "--engine: the run whole decides that" in " ".join(capsys.readouterr().err.split())
+
+    assert command("train", "--resume", "whole") == 0
+    assert "threads" not in capsys.readouterr().out
+    monkeypatch.setattr(numpy_engine, "threads", lambda: 77)
+    assert command("train", "--resume", "whole") == 0
+    assert "now there are 77" in " ".join(capsys.readouterr().out.split())

@@ -48,6 +48,7 @@ def train(
     from kakehashi import training
     from kakehashi.cli.progress import Watched, duration
     from kakehashi.runs import Run
+    from kakehashi.training.numpy_engine import threads as numpy_threads
 
     given = {
         "steps": steps,
@@ -66,6 +67,8 @@ def train(
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
         made = Run.open(resume)
+        if made.config.train.get("engine") == "numpy" and made.config.threads != (now := numpy_threads()):
+            console.say(t("cli.train.threads", run=made.path, before=made.config.threads, now=now), "yellow")
         texts = training.open_split(made.config)
         warn_of_shared(texts)
         sources = training.open_sources(made.config, made.tokenizer, texts)
