@@ -294,8 +294,9 @@ def test_ctrl_c_ends_it_without_a_word():
 
 def test_the_curves_lie_on_each_other_and_fall():
     curves = bridge.curves(12)
-    assert list(curves) == ["algorithm.py", "PyTorch"]
-    assert max(bridge.differences(curves)["algorithm.py"]) < 1e-9
+    assert list(curves) == ["algorithm.py", "NumPy", "PyTorch"]
+    apart = bridge.differences(curves)
+    assert list(apart) == ["algorithm.py", "NumPy"] and max(max(gaps) for gaps in apart.values()) < 1e-9
     losses = curves["PyTorch"]
     assert sum(losses[-4:]) < sum(losses[:4])
 

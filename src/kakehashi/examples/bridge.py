@@ -1,8 +1,8 @@
-"""The bridge in one picture: the same GPT learns number by number and in PyTorch, and the losses are the same.
+"""The bridge in one picture: the same GPT learns number by number, on NumPy and in PyTorch; the losses are the same.
 
     python -m kakehashi.examples.bridge [OUT.png] [STEPS]
 
-Both begin with the same weights, read the same texts in the same order, and take the same steps of AdamW in float64.
+All begin with the same weights, read the same texts in the same order, and take the same steps of AdamW in float64.
 What is left between them is rounding: they add in different orders.
 """
 
@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from kakehashi import Mistake, models, paths, report
+from kakehashi import Mistake, autograd, models, paths, report, runs
+from kakehashi.autograd.models import MODELS
 from kakehashi.examples import algorithm
 from kakehashi.models.protocol import IGNORE
 from kakehashi.texts import t
@@ -54,9 +56,21 @@ def by_numbers(model: nn.Module, documents: Documents, steps: int) -> list[float
     return list(algorithm.train(scalars, documents, steps, BATCH_SIZE, LR, *BETAS, EPS, DECAY))
 
 
+def by_numpy(model: nn.Module, documents: Documents, steps: int) -> list[float]:
+    """The loss of each step on `kakehashi.autograd`, from the weights of `model`, which stays as it is."""
+    twin = MODELS["gpt2"](model.config, np.random.default_rng(0)).astype(np.float64)
+    twin.load_state_dict(runs.weights_of(model))
+    optimizer = autograd.optim.AdamW(twin.parameters(), LR, BETAS, EPS, DECAY)
+    return learnt(lambda tokens, targets: twin(tokens.numpy(), targets.numpy()), optimizer, documents, steps)
+
+
 def by_torch(model: nn.Module, documents: Documents, steps: int) -> list[float]:
     """The loss of each step in PyTorch; `model` learns."""
-    optimizer = AdamW(model.parameters(), LR, BETAS, EPS, DECAY)
+    return learnt(model, AdamW(model.parameters(), LR, BETAS, EPS, DECAY), documents, steps)
+
+
+def learnt(model: Callable[..., Any], optimizer: Any, documents: Documents, steps: int) -> list[float]:
+    """The loss of each step. The engine and PyTorch share the loop: their methods have the same names."""
     losses = []
     for step in range(steps):
         places = range(step * BATCH_SIZE, (step + 1) * BATCH_SIZE)
@@ -69,9 +83,10 @@ def by_torch(model: nn.Module, documents: Documents, steps: int) -> list[float]:
     return losses
 
 
-# Each from the same model; PyTorch stands last, as it changes it. The first is drawn widest, below the others.
+# Each from the same model; PyTorch stands last, as it changes it, and is what the others are compared with.
 ENGINES: dict[str, Callable[[nn.Module, Documents, int], list[float]]] = {
     "algorithm.py": by_numbers,
+    "NumPy": by_numpy,
     "PyTorch": by_torch,
 }
 
@@ -105,19 +120,18 @@ def differences(curves: Mapping[str, Sequence[float]]) -> dict[str, list[float]]
 
 def draw(curves: Mapping[str, Sequence[float]]) -> "Figure":
     """The curves on one another, and under them, on a log axis, how far they lie apart."""
-    *others, last = curves
     apart = differences(curves)
+    # each is thinner than the one below it, and less pale: all can be seen where they are the same
+    widths = {name: 1 + 2.5 * i for i, name in enumerate(reversed(curves))}
     with report.figure(6.4, 4.6, rows=2, sharex=True, height_ratios=(2, 1)) as (figure, (above, below)):
-        for i, (name, losses) in enumerate(curves.items()):
-            # one is wide and pale, the next thin upon it: both can be seen where they are the same
-            width, alpha = (1.0, 1.0) if i else (5.0, 0.35)
-            above.plot(losses, label=name, linewidth=width, alpha=alpha, linestyle="-")
+        for name, losses in curves.items():
+            above.plot(losses, label=name, linewidth=widths[name], alpha=widths[name] ** -0.5, linestyle="-")
         above.set_title(t("examples.bridge.title"))
         above.set_ylabel(t("examples.bridge.loss"))
         above.legend()
-        for name in others:
-            steps = [step for step, gap in enumerate(apart[name]) if gap > 0]  # 0 has no place on a log axis
-            below.plot(steps, [apart[name][step] for step in steps], ".", markersize=2.5)
+        for name, gaps in apart.items():
+            steps = [step for step, gap in enumerate(gaps) if gap > 0]  # 0 has no place on a log axis
+            below.plot(steps, [gaps[step] for step in steps], ".", markersize=widths[name])
         below.set_yscale("log")
         below.set_ylim(1e-17, 1)
         below.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
