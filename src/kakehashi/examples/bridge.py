@@ -122,7 +122,7 @@ def draw(curves: Mapping[str, Sequence[float]]) -> "Figure":
     """The curves on one another, and under them, on a log axis, how far they lie apart."""
     apart = differences(curves)
     # each is thinner than the one below it, and less pale: all can be seen where they are the same
-    widths = {name: 1 + 2.5 * i for i, name in enumerate(reversed(curves))}
+    widths = {name: 1 + 2.5 * i for i, name in enumerate(reversed(list(curves)))}
     with report.figure(6.4, 4.6, rows=2, sharex=True, height_ratios=(2, 1)) as (figure, (above, below)):
         for name, losses in curves.items():
             above.plot(losses, label=name, linewidth=widths[name], alpha=widths[name] ** -0.5, linestyle="-")
