@@ -542,4 +542,5 @@ def einsum(equation: str, *xs: Tensor) -> Tensor:
         return gradient
 
     out = np.einsum(equation, *(x.data for x in xs), optimize=True)
-    return record("einsum", np.asarray(out), *((x, to(i)) for i, x in enumerate(xs)))
+    # of a single input whose letters only change places NumPy gives a view
+    return record("einsum", np.asarray(out), *((x, to(i)) for i, x in enumerate(xs)), view_of=_base(xs[0], out))

@@ -112,7 +112,7 @@ def same(name: str, mine: Any, ref: Any, *, tol: float = TOLERANCE) -> None:
     """
     if isinstance(ref, bool | int | float) and isinstance(mine, bool | int | float):
         mine, ref = torch.tensor(mine, dtype=torch.float64), torch.tensor(ref, dtype=torch.float64)
-    ref = torch.as_tensor(ref).detach()
+    ref = (tensor(name, ref) if isinstance(ref, np.ndarray | autograd.Tensor) else torch.as_tensor(ref)).detach()
     mine = shape(name, mine, ref.shape).detach()
     if mine.dtype != ref.dtype:
         raise Wrong("dtype", name=name, seen=mine.dtype, expected=ref.dtype)
