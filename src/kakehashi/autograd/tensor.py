@@ -221,7 +221,7 @@ class Tensor:
         gradient: of something with respect to this tensor, of its shape; None for a single number, whose is 1. The
         graph is freed on the way unless retain_graph. Raises AutogradError.
         """
-        for leaf, g in walk(self, _first_gradient(self, gradient), None, False, retain_graph).values():
+        for leaf, g in walk(self, _first_gradient(self, gradient), None, False, retain_graph).items():
             # g may be shared with other gradients, or be a view: what is kept and added to must be the leaf's own
             if leaf.grad is None:
                 leaf.grad = np.array(g.data, dtype=leaf.dtype)
@@ -542,7 +542,7 @@ def grad(
             raise AutogradError(f"input {i} of grad requires no gradient: make it with requires_grad=True")
     retain = create_graph if retain_graph is None else retain_graph
     found = walk(y, _first_gradient(y, gradient), xs, create_graph, retain)
-    gradients = [found[key(x)][1] if key(x) in found else None for x in xs]
+    gradients = [found.get(key(x)) for x in xs]
     unused = [i for i, g in enumerate(gradients) if g is None]
     if unused and not allow_unused:
         raise AutogradError(f"input {unused[0]} of grad has no part in y: allow_unused=True gives zeros for it")

@@ -1,141 +1,178 @@
-"""The walk back through a graph: reverse-mode differentiation itself, in four thoughts.
+"""The walk back through a graph: reverse-mode differentiation itself, in five thoughts.
 
-    uses      how many gradients will each node be sent?
-    sum_to    what was broadcast was used several times, so its gradients are summed
-    shares    what does a node send on to its inputs?
-    walk      a node that was sent all its gradients sends on their sum; the others wait
+    sum_to        what was broadcast was used many times, so its gradients are summed
+    uses          how many gradients will each vertex be sent?
+    shares        what does a node send on to its inputs?
+    recomposed    the same for a fused op, where it is to be differentiated again
+    walk          who was sent all its gradients sends on their sum; the others wait
 
-A `Node` says how a tensor was made, see `tensor`; a leaf is a tensor that was not. Nothing is recursive: a graph may be
-a hundred thousand nodes deep.
+The vertices of a graph are Nodes, each of which says how a tensor was made (see `tensor`), and leaves: tensors that were
+not made. Dicts and sets go by the vertex itself; do not ask a list with `in`, for == compares tensors entry by entry.
+Nothing is recursive: a graph may be a hundred thousand nodes deep.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kakehashi.autograd import ops
 from kakehashi.autograd.tensor import AutogradError, Node, ShapeError, Tensor, as_tensor, mode, watchers
 
-
-def walk(
-    y: Tensor, g: Tensor, targets: Sequence[Tensor] | None, create_graph: bool, retain_graph: bool, beyond: bool = True
-) -> dict[int, tuple[Tensor, Tensor]]:
-    """Bring the gradient g of y to the targets (None: all leaves). Returns key -> (target, its gradient).
-
-    beyond: may one target lead to another? create_graph: record how the gradients are made. The graph is freed on the
-    way unless retain_graph.
-    """
-    root = y.node or y
-    wanted = None if targets is None else {key(x): x for x in targets}
-    waits = uses(root, wanted, beyond)  # key -> shares to come, of those on the way to a target
-    sums = {id(root): g}
-    ours: set[int] = set()  # sums that were made here, so that they may be added to in place
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-    ready = [root] if id(root) in waits else []
-    with mode(recording=create_graph, walking=True):
-        while ready:
-            node = ready.pop()
-            g = sums.pop(id(node))
-            for hook in list(node.hooks):
-                g = hooked(hook, g)
-            if wanted is not None and id(node) in wanted:
-                found[id(node)] = (wanted[id(node)], g)
-                if not beyond:
-                    continue
-            if isinstance(node, Tensor):
-                if wanted is None:
-                    found[id(node)] = (node, g)
-                continue
-            for below, share in shares(node, g, create_graph, waits):
-                if id(below) not in sums:
-                    sums[id(below)] = share
-                elif create_graph or id(below) not in ours:
-                    sums[id(below)] = ops.add(sums[id(below)], share)
-                    ours.add(id(below))
-                else:
-                    sums[id(below)].data += share.data
-                waits[id(below)] -= 1
-                if waits[id(below)] == 0:
-                    ready.append(below)
-            if not retain_graph:
-                node.free()
-    return found
-
-
-def uses(root: Node | Tensor, wanted: dict[int, Tensor] | None, beyond: bool) -> dict[int, int]:
-    """How many gradients each node is sent that lies between root and what is wanted (None: every leaf), by key.
-
-    The root is sent none from here. A key is an id: of a node, or of a leaf.
-    """
-    opened: dict[int, list[Node | Tensor]] = {}  # key -> what the node was made from
-    order: list[Node | Tensor] = []  # a node comes after all that it was made from
-    stack: list[Node | Tensor | None] = [root]
-    while stack:
-        node = stack.pop()
-        if node is None:  # all below the node under this mark are in order
-            order.append(stack.pop())  # pyright: ignore[reportArgumentType]
-        elif id(node) not in opened:
-            end = not beyond and wanted is not None and id(node) in wanted
-            opened[id(node)] = [] if end else inputs_of(node)
-            stack += [node, None, *(each for each in opened[id(node)] if id(each) not in opened)]
-    counts: dict[int, int] = {}
-    for node in order:
-        leads = [each for each in opened[id(node)] if id(each) in counts]
-        if leads or (isinstance(node, Tensor) if wanted is None else id(node) in wanted):
-            counts[id(node)] = 0
-            for each in leads:
-                counts[id(each)] += 1
-    return counts
-
-
-def shares(node: Node, g: Tensor, create_graph: bool, waits: dict[int, int]) -> Iterator[tuple[Node | Tensor, Tensor]]:
-    """(input, its gradient) for each input of a node that is waited for; g is the gradient of what the node made."""
-    node.check()
-    inputs = inputs_of(node)
-    if create_graph and node.composed:
-        # a fused op's own gradients are arithmetic on arrays, which leaves no trace; the simpler ops leave one
-        compose, given = node.composed
-        # stand-ins: one tensor may be given twice, and each place has a gradient of its own
-        stand_ins = [ops.identity(x) for x in given]
-        differentiated = [x for x in stand_ins if x.requires_grad]
-        gradients = walk(compose(*stand_ins), g, differentiated, create_graph=True, retain_graph=True, beyond=False)
-        for below, x in zip(inputs, differentiated, strict=True):
-            if id(below) in waits:
-                yield below, gradients[key(x)][1]
-        return
-    made = () if node.output is None else (output_of(node),)
-    for below, gradient, (shape, dtype) in zip(inputs, node.gradients, node.likes, strict=True):
-        if id(below) in waits:
-            share = sum_to(gradient(g, *made), shape)
-            for watch in watchers:
-                watch(f"the gradient of {node.name}", share, [g], node)
-            yield below, share if share.data.dtype == dtype else ops.astype(share, dtype)
+Vertex = Node | Tensor
 
 
 def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The gradient of what was broadcast from `shape`: a value that was used many times gets the sum of its shares."""
+    """The gradient of a tensor of this shape, from g, the gradient of what it was broadcast to.
+
+    Broadcasting puts new axes in front and stretches axes of size 1. A value that was used many times gets the sum of
+    its gradients. Made of `ops`, so that it can be differentiated; where the shapes are the same, g itself.
+    """
     if g.shape == shape:
         return g
     new = g.ndim - len(shape)
-    stretched = tuple(new + i for i, n in enumerate(shape) if n == 1 and g.shape[new + i] != 1)
-    if new or stretched:
-        g = ops.sum(g, (*range(new), *stretched), keepdim=True)
-    return ops.reshape(g, shape)
+    stretched = (new + i for i, n in enumerate(shape) if n == 1)
+    return ops.reshape(ops.sum(g, (*range(new), *stretched), keepdim=True), shape)
 
 
-# --- What a node and a tensor say ---
+def uses(root: Vertex, wanted: set[Vertex] | None, beyond: bool) -> dict[Vertex, int]:
+    """How many gradients each vertex is sent that lies on a way from root to a wanted one (None: to any leaf).
+
+    A vertex on such a way sends one to each of its inputs that is on one, too; two to an input that it has twice, as
+    x * x has. The root is there with 0, or nothing is, where it leads to none. beyond=False: ways end at the first
+    wanted vertex, and what is under it is not looked at. Raises AutogradError where the graph is freed (`inputs_of`).
+    """
+    inputs: dict[Vertex, list[Vertex]] = {}
+    order: list[Vertex] = []  # a vertex comes after all its inputs
+    stack: list[tuple[Vertex, bool]] = [(root, False)]
+    while stack:
+        vertex, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(vertex)
+        elif vertex not in inputs:
+            end = not beyond and is_wanted(vertex, wanted)
+            inputs[vertex] = [] if end else inputs_of(vertex)
+            stack.append((vertex, True))
+            stack += [(each, False) for each in inputs[vertex]]
+    counts: dict[Vertex, int] = {}
+    for vertex in order:
+        # from the leaves up: who leads to nothing wanted is not counted, or others would wait for it for ever
+        leads = [each for each in inputs[vertex] if each in counts]
+        if leads or is_wanted(vertex, wanted):
+            counts[vertex] = 0
+            for each in leads:
+                counts[each] += 1
+    return counts
 
 
-def key(x: Tensor) -> int:
-    """What a tensor is known by on the walk: its node, which other tensors may lead to, or itself."""
-    return id(x.node or x)
+def shares(node: Node, g: Tensor, create_graph: bool, waits: Mapping[Vertex, int]) -> Iterator[tuple[Vertex, Tensor]]:
+    """(input, its share) for each input that stands in waits, in the order of node.inputs.
+
+    g is the gradient of what the node made. node.gradients turn it into those of the inputs; each takes g and, if
+    node.output is not None, output_of(node), too. A share is its input's in shape (`sum_to`) and dtype: node.likes has
+    both. Each of `watchers` is called with (f"the gradient of {node.name}", share, [g], node). With create_graph the
+    shares of a fused op, one with node.composed, are `recomposed`. Raises AutogradError where a value that the gradients
+    need was changed in place (`node.check`).
+    """
+    node.check()
+    inputs = inputs_of(node)
+    if create_graph and node.composed:
+        for below, share in zip(inputs, recomposed(node, g), strict=True):
+            if below in waits:
+                yield below, share
+        return
+    made = () if node.output is None else (output_of(node),)
+    for below, gradient, (shape, dtype) in zip(inputs, node.gradients, node.likes, strict=True):
+        if below in waits:
+            share = sum_to(gradient(g, *made), shape)
+            for watch in watchers:
+                watch(f"the gradient of {node.name}", share, [g], node)
+            # of a float32 beside a float64 the gradient came back as float64
+            yield below, share if share.dtype == dtype else ops.astype(share, dtype)
 
 
-def inputs_of(node: Node | Tensor) -> list[Node | Tensor]:
-    """What the gradient of a node goes on to. Raises AutogradError where the graph is freed."""
-    if isinstance(node, Tensor):
+def recomposed(node: Node, g: Tensor) -> list[Tensor]:
+    """The shares of all inputs of a fused op, made so that they can be differentiated again.
+
+    A fused op's own gradients are arithmetic on arrays, which leaves no trace. But node.composed is (compose, given):
+    compose(*given) makes from simpler ops what the fused op made from the tensors `given`, of which those that require
+    a gradient belong to node.inputs, in order. g is the gradient of what the node made.
+    """
+    assert node.composed is not None
+    compose, given = node.composed
+    # stand-ins: one tensor may be given twice, and each place has a gradient of its own
+    stand_ins = [ops.identity(x) for x in given]
+    targets = [x for x in stand_ins if x.requires_grad]
+    # beyond them lies the rest of the graph, which is the outer walk's
+    found = walk(compose(*stand_ins), g, targets, create_graph=True, retain_graph=True, beyond=False)
+    return [found[key(x)] for x in targets]
+
+
+def walk(
+    y: Tensor, g: Tensor, targets: Sequence[Tensor] | None, create_graph: bool, retain_graph: bool, beyond: bool = True
+) -> dict[Vertex, Tensor]:
+    """Bring g, the gradient of y, back to the targets: key(target) -> its gradient, for those that y was made from.
+
+    targets         leaves or not, and one may lead to another; None: all leaves
+    create_graph    record the ops of this walk: its gradients can be differentiated again
+    retain_graph    if False, a node is freed (node.free) when it has sent its shares
+    beyond          if False, the walk ends at targets
+    While it walks it is in `mode(recording=create_graph, walking=True)`. When the gradient of a vertex is complete its
+    hooks are called, in order, and what each leaves (`hooked`) takes its place. A tensor that came from elsewhere, g or
+    a share, may be another's gradient, too: it is never changed in place. Raises AutogradError.
+    """
+    root = key(y)
+    wanted = None if targets is None else {key(x) for x in targets}
+    waits = uses(root, wanted, beyond)  # vertex -> shares to come
+    sums = {root: g}
+    ours: set[Vertex] = set()  # whose sum was made here
+    found: dict[Vertex, Tensor] = {}
+    ready = [root] if root in waits else []
+    with mode(recording=create_graph, walking=True):
+        while ready:
+            vertex = ready.pop()
+            g = sums.pop(vertex)
+            for hook in list(vertex.hooks):  # a hook may take itself away
+                g = hooked(hook, g)
+            if is_wanted(vertex, wanted):
+                found[vertex] = g
+            if isinstance(vertex, Tensor) or (vertex in found and not beyond):
+                continue
+            for below, share in shares(vertex, g, create_graph, waits):
+                if below not in sums:
+                    sums[below] = share
+                elif below in ours:
+                    sums[below].data += share.data
+                else:
+                    # a new tensor: that of the first share may be another's, too
+                    sums[below] = ops.add(sums[below], share)
+                    if not create_graph:  # a sum in place would leave no trace
+                        ours.add(below)
+                waits[below] -= 1
+                if waits[below] == 0:
+                    ready.append(below)
+            if not retain_graph:
+                vertex.free()
+    return found
+
+
+# --- What vertices say ---
+
+
+def key(x: Tensor) -> Vertex:
+    """The vertex of a tensor: its node, which it may share with other tensors; of a leaf, itself."""
+    return x.node or x
+
+
+def is_wanted(vertex: Vertex, wanted: set[Vertex] | None) -> bool:
+    """Is this a target? None: all leaves are."""
+    return isinstance(vertex, Tensor) if wanted is None else vertex in wanted
+
+
+def inputs_of(vertex: Vertex) -> list[Vertex]:
+    """What the gradient of a vertex goes on to: of a leaf, nothing. Raises AutogradError where the graph is freed."""
+    if isinstance(vertex, Tensor):
         return []
-    if node.inputs is None:
-        raise AutogradError(f"the graph of {node.name} was freed by an earlier backward: give that retain_graph=True")
-    return node.inputs
+    if vertex.inputs is None:
+        raise AutogradError(f"the graph of {vertex.name} was freed by an earlier backward: give that retain_graph=True")
+    return vertex.inputs
 
 
 def output_of(node: Node) -> Tensor:
