@@ -214,7 +214,17 @@ print(library.scipy_openblas_get_num_threads64_() if hasattr(library, "scipy_ope
 """
 
 
-@pytest.mark.parametrize("said", [{}, {"OMP_NUM_THREADS": "1"}, {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"OMP_NUM_THREADS": "1"},
+        {"OMP_NUM_THREADS": "1,2"},
+        {"OMP_NUM_THREADS": "999"},
+        {"OPENBLAS_NUM_THREADS": "0", "OMP_NUM_THREADS": "1"},
+        {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"},
+    ],
+)
 def test_the_threads_that_are_recorded_are_those_of_blas(monkeypatch, said):
     for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)

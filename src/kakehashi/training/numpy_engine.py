@@ -11,6 +11,7 @@ them: resume with the OMP_NUM_THREADS that the run was started with.
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -124,5 +125,7 @@ def threads() -> int:
     tell).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    said = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"))
-    return min([int(each) for each in said if each.isdecimal() and int(each) > 0][:1] + [cores])
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        if said := re.match("0*[1-9][0-9]*", os.environ.get(name, "")):
+            return min(int(said[0]), cores)
+    return cores
