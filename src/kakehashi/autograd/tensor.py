@@ -222,6 +222,7 @@ class Tensor:
         graph is freed on the way unless retain_graph. Raises AutogradError.
         """
         for leaf, g in walk(self, _first_gradient(self, gradient), None, False, retain_graph).items():
+            assert isinstance(leaf, Tensor)
             # g may be shared with other gradients, or be a view: what is kept and added to must be the leaf's own
             if leaf.grad is None:
                 leaf.grad = np.array(g.data, dtype=leaf.dtype)

@@ -6,8 +6,8 @@
     recomposed    the same for a fused op, where it is to be differentiated again
     walk          who was sent all its gradients sends on their sum; the others wait
 
-The vertices of a graph are Nodes, each of which says how a tensor was made (see `tensor`), and leaves: tensors that were
-not made. Dicts and sets go by the vertex itself; do not ask a list with `in`, for == compares tensors entry by entry.
+The vertices of a graph are Nodes, each of which says how a tensor was made (see `tensor`), and leaves: tensors that
+were not made. Dicts and sets go by the vertex itself; do not ask a list with `in`: == compares tensors entry by entry.
 Nothing is recursive: a graph may be a hundred thousand nodes deep.
 """
 
@@ -27,9 +27,9 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     """
     if g.shape == shape:
         return g
-    new = g.ndim - len(shape)
+    new = g.ndim - len(shape)  # shapes are lined up from the last axis: what g has more, it has in front
     stretched = (new + i for i, n in enumerate(shape) if n == 1)
-    return ops.reshape(ops.sum(g, (*range(new), *stretched), keepdim=True), shape)
+    return ops.reshape(ops.sum(g, (*range(new), *stretched), keepdim=True), shape)  # as (A, B, C) -> (1, B, 1) -> (B, 1)
 
 
 def uses(root: Vertex, wanted: set[Vertex] | None, beyond: bool) -> dict[Vertex, int]:
@@ -68,8 +68,8 @@ def shares(node: Node, g: Tensor, create_graph: bool, waits: Mapping[Vertex, int
     g is the gradient of what the node made. node.gradients turn it into those of the inputs; each takes g and, if
     node.output is not None, output_of(node), too. A share is its input's in shape (`sum_to`) and dtype: node.likes has
     both. Each of `watchers` is called with (f"the gradient of {node.name}", share, [g], node). With create_graph the
-    shares of a fused op, one with node.composed, are `recomposed`. Raises AutogradError where a value that the gradients
-    need was changed in place (`node.check`).
+    shares of a fused op (one with node.composed) are `recomposed`. Raises AutogradError where a value that the
+    gradients need was changed in place (`node.check`).
     """
     node.check()
     inputs = inputs_of(node)
