@@ -13,8 +13,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kakehashi import Mistake, cli, inference, runs, training
-from kakehashi.autograd import AutogradError, NotFinite, Tensor, no_grad, trace_nan
-from kakehashi.training import NumpyEngine, TorchEngine, TrainingError, evaluate, loop, numpy_engine
+from kakehashi.autograd import AutogradError, NotFinite, Tensor, models, no_grad, optim, trace_nan
+from kakehashi.training import NumpyEngine, TorchEngine, TrainingError, carried, evaluate, loop, numpy_engine
+from kakehashi.training.optim import AdamW
 
 STEPS = 100
 TEXT = "".join(np.random.default_rng(0).choice(list("abcd\n"), 600, p=[0.4, 0.3, 0.1, 0.1, 0.1]))
@@ -205,6 +206,35 @@ def test_who_asks_where_a_nan_comes_from_is_told(text):
     with trace_nan(), pytest.raises(Mistake, match="out of finite numbers") as caught:
         trained("gpt2-nano", text, "numpy", steps=20, lr=1e30, warmup=0)
     assert isinstance(caught.value.__cause__, NotFinite)
+
+
+def test_gradients_that_are_infinite_are_clipped_as_torchs_are_without_a_word():
+    mine, theirs = Tensor([1.0, 2.0], requires_grad=True), torch.ones(2, requires_grad=True)
+    mine.grad, theirs.grad = np.array([np.inf, 1.0], np.float32), torch.tensor([np.inf, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        norm = NumpyEngine().clip_grad_norm_(optim.AdamW([mine]), 1.0)
+    assert norm == TorchEngine().clip_grad_norm_(AdamW([theirs]), 1.0) == np.inf
+    np.testing.assert_array_equal(mine.grad, theirs.grad.numpy())
+
+
+def test_evaluation_remembers_nothing_that_a_backward_would_need(text):
+    plan = training.plan("mlp-char", text, engine="numpy")
+    resolved, engine = runs.resolve("mlp-char"), NumpyEngine()
+    model = engine.build(resolved.family, resolved.config, 0)
+    losses = []
+    forward = model.forward
+    model.forward = lambda *inputs: losses.append(forward(*inputs)) or losses[-1]
+    evaluate(model, plan.sources[1], engine)
+    assert losses and not any(each.loss.requires_grad for each in losses)
+
+
+def test_a_carried_state_keeps_the_order_of_its_layers_however_its_arrays_are_listed():
+    state = models.RecurrentState([(Tensor([float(i)]), Tensor([-float(i)])) for i in range(12)])
+    listed = dict(sorted(carried.named(state).items(), reverse=True))
+    assert [[tensor.item() for tensor in layer] for layer in carried.layers(listed | {"rng": 0})] == [
+        [i, -i] for i in range(12)
+    ]
 
 
 BLAS_SAYS = """
