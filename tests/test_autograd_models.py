@@ -1,6 +1,9 @@
 """The models on the NumPy engine are the torch models: same weights, same batches, same numbers."""
 
+import math
+import sys
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -8,11 +11,16 @@ import pytest
 import torch
 from autograd_cases import close
 from hypothesis import given, settings
+from sklearn.datasets import load_digits
 
 from kakehashi import models as theirs
 from kakehashi import runs, training
 from kakehashi.autograd import AutogradError, Tensor, by_hand, grad, models, ops, optim
 from kakehashi.autograd import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import peer_eager  # noqa: E402
 
 CONFIGS = {"mlp": models.MLPConfig, "recurrent": models.RecurrentConfig, "gpt2": models.GPTConfig}
 SIZES = {
@@ -118,33 +126,33 @@ def test_a_recurrent_state_is_carried_as_torchs(cell):
             close("state", tensor, their_tensor)
 
 
+def train_both(mine, other, dtype: str, losses) -> None:
+    """100 steps of AdamW with decay on matrices, checked all along. losses(step): ours, and torch's."""
+    plan = training.TrainSettings(steps=100, batch_size=4, lr=3e-3)
+    optimizers = [
+        optim.AdamW(plan.groups(mine.parameters()), plan.lr, (plan.beta1, plan.beta2)),
+        training.TorchEngine().optimizer(other, plan),
+    ]
+    seen = []
+    for step in range(plan.steps):
+        both_losses = losses(step)
+        seen.append(both_losses[0].item())
+        assert seen[-1] == pytest.approx(both_losses[1].item(), rel=1e-4 if dtype == "float32" else 1e-9)
+        for loss, optimizer in zip(both_losses, optimizers, strict=True):
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert sum(seen[-2:]) < 0.95 * sum(seen[:2])  # they did learn
+    if dtype == "float64":
+        for key, array in runs.weights_of(other).items():
+            close(key, mine.state_dict()[key], torch.from_numpy(array))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name, sizes", [pytest.param(name, each[-1], id=name) for name, each in SIZES.items()])
 def test_a_hundred_steps_of_training_are_torchs(name, sizes, dtype):
     mine, other = twins(name, sizes, dtype)
-    plan = training.TrainSettings(steps=100, batch_size=4, lr=3e-3)
-    optimizer = optim.AdamW(
-        [
-            {"params": [p for p in mine.parameters() if (p.ndim >= 2) == matrix], "weight_decay": decay}
-            for matrix, decay in ((True, plan.weight_decay), (False, 0.0))
-        ],
-        plan.lr,
-        (plan.beta1, plan.beta2),
-    )
-    other_optimizer = training.TorchEngine().optimizer(other, plan)
-    losses = []
-    for step in range(plan.steps):
-        ours, expected = both(mine, other, *batch(step % 2))
-        losses.append(ours.loss.item())
-        assert losses[-1] == pytest.approx(expected.loss.item(), rel=1e-4 if dtype == "float32" else 1e-9)
-        for loss, each in ((ours.loss, optimizer), (expected.loss, other_optimizer)):
-            loss.backward()
-            each.step()
-            each.zero_grad()
-    assert sum(losses[-2:]) < 0.95 * sum(losses[:2])  # they did learn
-    if dtype == "float64":
-        for key, array in runs.weights_of(other).items():
-            close(key, mine.state_dict()[key], torch.from_numpy(array))
+    train_both(mine, other, dtype, lambda step: [each.loss for each in both(mine, other, *batch(step % 2))])
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -216,6 +224,7 @@ def test_dropout_is_in_training_alone_and_drawn_from_the_generator(name):
     "make, said",
     [
         (lambda: models.MLPConfig(n_hidden=0), "n_hidden must be at least 1, got 0"),
+        (lambda: models.CNNConfig(size=10), "size must be a multiple of 4, got 10"),
         (lambda: models.RecurrentConfig(cell="elman"), "cell must be rnn, gru or lstm, got 'elman'"),
         (lambda: models.RecurrentConfig(dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
         (lambda: models.GPTConfig(n_embd=10, n_heads=4), "n_embd must be a multiple of n_heads, got 10 and 4"),
@@ -225,6 +234,50 @@ def test_dropout_is_in_training_alone_and_drawn_from_the_generator(name):
 def test_what_does_not_fit_is_refused(make, said):
     with pytest.raises(AutogradError, match=said):
         make()
+
+
+# --- The CNN, whose twin is written in torch.nn ---
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_hundred_steps_of_the_cnn_are_torchs(dtype):
+    mine = models.CNN(models.CNNConfig(n_classes=5, n_channels=2, n_filters=3), np.random.default_rng(0)).astype(dtype)
+    other = peer_eager.CNN(n_classes=5, n_channels=2, n_filters=3).to(getattr(torch, dtype))
+    mine.load_state_dict(runs.weights_of(other))
+    rng = np.random.default_rng(0)
+    batches = [(rng.standard_normal((4, 2, 8, 8)).astype(dtype), rng.integers(0, 5, 4)) for _ in range(2)]
+
+    def losses(step):
+        x, targets = batches[step % 2]
+        logits = other(torch.from_numpy(x))
+        return mine(x, targets).loss, torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets))
+
+    train_both(mine, other, dtype, losses)
+
+
+def test_the_cnn_learns_handwritten_digits():
+    rng = np.random.default_rng(0)
+    digits = load_digits()
+    images = (digits.images / 16).astype(np.float32)[:, None]  # (1797, 1, 8, 8)
+    order = rng.permutation(len(images))
+    train, held_out = order[:1500], order[1500:]
+    model = models.CNN(models.CNNConfig(), rng)
+    optimizer = optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(6):
+        for chosen in np.array_split(rng.permutation(train), 24):
+            model(images[chosen], digits.target[chosen]).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    guesses = model(images[held_out]).logits.data.argmax(1)
+    assert (guesses == digits.target[held_out]).mean() > 0.95
+
+
+def test_the_cnns_first_filters_have_the_deviation_for_relu():
+    model = models.CNN(models.CNNConfig(n_channels=3, n_filters=40), np.random.default_rng(0))
+    for conv, n_in in ((model.conv1, 3), (model.conv2, 40)):
+        weight = conv.weight.data
+        assert abs(weight.std() / math.sqrt(2 / (9 * n_in)) - 1) <= 4 / math.sqrt(weight.size)
+        assert not conv.bias.data.any()
 
 
 # --- Backpropagation by hand ---

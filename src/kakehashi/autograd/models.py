@@ -1,8 +1,9 @@
-"""Models on this engine: an MLP; an RNN, a GRU and an LSTM; GPT-2. NumPy, and nothing else.
+"""Models on this engine: an MLP; a small CNN; an RNN, a GRU and an LSTM; GPT-2. NumPy, and nothing else.
 
 They are those of `kakehashi.models`, where the papers and the reasons stand: same fields, same names and shapes of
 parameters, same initial distributions, so that weights go both ways. Tests hold them equal to 1e-9. They read what
-training gives them: no padding before a text and no cache of what was read, which only generation needs.
+training gives them: no padding before a text and no cache of what was read, which only generation needs. The CNN has
+no twin there.
 
 Axes: B batch, T time, C width of an embedding, V vocabulary; the others are said where they come up.
 """
@@ -123,6 +124,53 @@ class MLP(nn.Module):
         if self.norm is not None:
             h = self.norm(h, None if targets is None else targets != F.IGNORE)
         return output(self.output(h.tanh()), targets)
+
+
+# --- CNN: images of (n_channels, size, size), O filters ---
+
+
+@dataclass(frozen=True)
+class CNNConfig(Config):
+    n_classes: int = 10
+    size: int = 8  # height and width of an image, a multiple of 4: it is halved twice
+    n_channels: int = 1
+    n_filters: int = 16  # O of the first convolution; the second has twice as many
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size % 4:
+            raise AutogradError(f"size must be a multiple of 4, got {self.size}")
+
+
+class Conv2d(nn.Module):
+    """3 x 3 windows, the size kept. weight (O, C, 3, 3), normal with deviation sqrt(2 / 9C) for relu; bias (O), 0."""
+
+    def __init__(self, n_in: int, n_out: int, rng: Generator):
+        self.weight = normal(rng, math.sqrt(2 / (9 * n_in)), n_out, n_in, 3, 3)
+        self.bias = nn.parameter(np.zeros(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, H, W)."""
+        return F.conv2d(x, self.weight, self.bias, padding=1)
+
+
+class CNN(nn.Module):
+    """Twice: look at windows with the same small filters, keep the largest of each 2 x 2. Then one linear layer."""
+
+    def __init__(self, config: CNNConfig, rng: Generator):
+        self.config = config
+        n = config.n_filters
+        self.conv1 = Conv2d(config.n_channels, n, rng)
+        self.conv2 = Conv2d(n, 2 * n, rng)
+        n_in = 2 * n * (config.size // 4) ** 2
+        self.output = Linear(n_in, config.n_classes, 0.1 / math.sqrt(n_in), rng)
+
+    def forward(self, x: Array | Tensor, targets: Array | None = None) -> Output:
+        """x (B, C, size, size), targets (B) -> logits (B, n_classes), loss."""
+        x = x if isinstance(x, Tensor) else Tensor(x)
+        x = F.max_pool2d(self.conv1(x).relu(), 2)  # (B, O, size / 2, size / 2)
+        x = F.max_pool2d(self.conv2(x).relu(), 2)  # (B, 2 O, size / 4, size / 4)
+        return output(self.output(x.flatten(1)), targets)
 
 
 # --- RNN, GRU and LSTM: K hidden units, G gates of a cell ---
