@@ -242,7 +242,7 @@ def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
         raise ShapeError(f"there is no largest of nothing: a tensor of shape {x.shape} along {dims}")
     top = x.data.max(axis=dims, keepdims=True)
     kept = top.shape
-    hit = x.data == top  # several may be the largest
+    hit = x.data == top  # several may be the largest, and share
     share = Tensor((hit / hit.sum(axis=dims, keepdims=True)).astype(x.dtype))
     out = top if keepdim else top.reshape([n for i, n in enumerate(kept) if i not in dims])
     return record("amax", out, (x, lambda g: reshape(g, kept) * share))
@@ -361,7 +361,7 @@ def cat(xs: Sequence[Tensor], dim: int = 0) -> Tensor:
     except ValueError:
         shapes = ", ".join(str(x.shape) for x in xs)
         raise ShapeError(f"cat along {dim}: shapes {shapes} differ elsewhere") from None
-    ends = list(accumulate(x.shape[dim] for x in xs))  # of each stretch along dim
+    ends = list(accumulate(x.shape[dim] for x in xs))  # where the stretch of each ends
 
     def stretch(i: int) -> Callable[[Tensor], Tensor]:
         place = (slice(None),) * dim + (slice(ends[i - 1] if i else 0, ends[i]),)
@@ -456,7 +456,7 @@ def windows(x: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor
     """All windows of `size`, `stride` apart, over the last two axes: a view. (..., H, W) -> (..., H', W', h, w)."""
     if x.ndim < 2 or any(n < k for n, k in zip(x.shape[-2:], size, strict=True)):
         raise ShapeError(f"a window of {size} does not fit into the last two axes of {x.shape}")
-    # (..., H, W) -> (..., H - h + 1, W - w + 1, h, w), of which each stride-th stays
+    # (..., H, W) -> (..., H - h + 1, W - w + 1, h, w)
     views = np.lib.stride_tricks.sliding_window_view(x.data, size, axis=(-2, -1))[..., :: stride[0], :: stride[1], :, :]
     shape = x.shape
     return record("windows", views, (x, lambda g: fold(g, shape, stride)), view_of=x)
@@ -472,7 +472,7 @@ def fold(g: Tensor, shape: tuple[int, ...], stride: tuple[int, int]) -> Tensor:
     for i in range(h):  # a place of the window at a time: for all windows at once
         for j in range(w):
             rows, columns = slice(i, i + H * stride[0], stride[0]), slice(j, j + W * stride[1], stride[1])
-            out[..., rows, columns] += g.data[..., i, j]
+            out[..., rows, columns] += g.data[..., i, j]  # (..., H, W)
     return record("fold", out, (g, lambda x: windows(x, (h, w), stride)))
 
 
@@ -496,8 +496,12 @@ def matmul(x: Any, y: Any) -> Tensor:
         # one matrix for all leading axes: they are rows like any other, and one product does it all
         return reshape(matmul(rows(x), y), (*x.shape[:-1], y.shape[-1]))
     x, y, out = _pair("matmul", x, y, np.matmul)
-    # of x: (..., n, m) @ (..., m, k) -> (..., n, k), and of y: (..., k, n) @ (..., n, m) -> (..., k, m)
-    return record("matmul", out, (x, lambda g: g @ y.mT), (y, lambda g: x.mT @ g))
+    return record(
+        "matmul",
+        out,
+        (x, lambda g: g @ y.mT),  # (..., n, m) @ (..., m, k) -> (..., n, k)
+        (y, lambda g: x.mT @ g),  # (..., k, n) @ (..., n, m) -> (..., k, m)
+    )
 
 
 def rows(x: Tensor) -> Tensor:
