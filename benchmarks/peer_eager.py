@@ -1,4 +1,4 @@
-"""The peers of `bench autograd` that have no file in kakehashi/models, on torch.nn, as PyTorch's manual would have them."""
+"""The peers of `bench autograd` that have no file in kakehashi/models, as the manual of torch.nn would have them."""
 
 import torch.nn as nn
 from torch import Tensor

@@ -20,7 +20,7 @@ from kakehashi.autograd import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import peer_eager  # noqa: E402
+from benchmarks import peer_eager
 
 CONFIGS = {"mlp": models.MLPConfig, "recurrent": models.RecurrentConfig, "gpt2": models.GPTConfig}
 SIZES = {
@@ -278,6 +278,23 @@ def test_the_cnns_first_filters_have_the_deviation_for_relu():
         weight = conv.weight.data
         assert abs(weight.std() / math.sqrt(2 / (9 * n_in)) - 1) <= 4 / math.sqrt(weight.size)
         assert not conv.bias.data.any()
+
+
+def test_of_several_largest_the_first_is_pooled_as_in_torch():
+    x = np.random.default_rng(0).choice([0.0, 1.0, -np.inf], (3, 2, 7, 8))
+    mine, other = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    ours, expected = F.max_pool2d(mine, (2, 3), 1), torch.nn.functional.max_pool2d(other, (2, 3), 1)
+    np.testing.assert_array_equal(ours.data, expected.detach())
+    dy = np.random.default_rng(1).standard_normal(ours.shape)
+    ours.backward(dy)
+    expected.backward(torch.from_numpy(dy))
+    near((mine.grad, other.grad.numpy()))
+
+
+def test_a_nan_is_pooled_as_the_largest():
+    x = np.random.default_rng(0).choice([0.0, 1.0, np.nan], (3, 2, 6, 6))
+    expected = torch.nn.functional.max_pool2d(torch.from_numpy(x), 2)
+    np.testing.assert_array_equal(F.max_pool2d(Tensor(x), 2).data, expected)
 
 
 # --- Backpropagation by hand ---

@@ -264,8 +264,19 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair =
 def max_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest of each window; the first of several gets the gradient, as in PyTorch. stride None: size."""
     size, stride, padding = _pool("max_pool2d", size, stride, padding)
-    views = ops.windows(_framed(x, padding, -math.inf), size, stride)
-    return ops.max(views.flatten(-2), -1)[0]
+    views = ops.windows(_framed(x, padding, -math.inf), size, stride)  # (B, C, H', W', h, w)
+    places = views.permute(4, 5, 0, 1, 2, 3).flatten(0, 1)  # (h w, B, C, H', W'): long last axes are fast
+    return ops.where(_first_largest(places.data), places, 0.0).sum(0)
+
+
+def _first_largest(x: Array) -> Array:
+    """Where the largest along the first axis stands first, as bool; a NaN counts as the largest."""
+    hit = (x == x.max(0)) | np.isnan(x)
+    seen = np.zeros(x.shape[1:], bool)
+    for each in hit:  # a place of the window at a time, for all windows at once
+        each &= ~seen
+        seen |= each
+    return hit
 
 
 def avg_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
