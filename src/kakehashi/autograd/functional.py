@@ -265,7 +265,7 @@ def max_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair 
     """The largest of each window; the first of several gets the gradient, as in PyTorch. stride None: size."""
     size, stride, padding = _pool("max_pool2d", size, stride, padding)
     views = ops.windows(_framed(x, padding, -math.inf), size, stride)  # (B, C, H', W', h, w)
-    places = views.permute(4, 5, 0, 1, 2, 3).flatten(0, 1)  # (h w, B, C, H', W'): long last axes are fast
+    places = views.permute(-2, -1, *range(x.ndim)).flatten(0, 1)  # (h w, B, C, H', W'): long last axes are fast
     return ops.where(_first_largest(places.data), places, 0.0).sum(0)
 
 
