@@ -49,6 +49,15 @@ def test_every_mutant_is_caught_and_named(id):
         assert MUTANTS[id][name][0] in [verdict["key"] for verdict in failed], (name, failed)
 
 
+@pytest.mark.slow
+def test_further_mutants_of_the_ops_are_caught_and_named():
+    station = stations.find("ops")
+    reference = source.read(station.reference)
+    for name, (key, edits) in import_module("mutants.ops").FURTHER.items():
+        failed = failures(station, source.inject(reference, edits).source, [edits[0].symbol])
+        assert key in [verdict["key"] for verdict in failed], (name, failed)
+
+
 @pytest.mark.parametrize(
     "id, name",
     [

@@ -81,7 +81,7 @@ def barred(name: str) -> Iterator[None]:
 def made(mine: ModuleType, case: Case, leaves: Sequence[Tensor]) -> Tensor:
     """What the learner's op makes. Raises Wrong "op_borrowed", "overwrites", "op_array", "op_forgets"."""
     before = [x.data.copy() for x in leaves]
-    with barred(case.op):
+    with barred(case.op), np.errstate(all="ignore"):  # what is not finite is judged, not warned of
         y = case.call(mine, leaves)
     if not all(np.array_equal(x.data, old, equal_nan=True) for x, old in zip(leaves, before, strict=True)):
         raise Wrong("overwrites", name=case.op)
