@@ -282,6 +282,18 @@ FURTHER = {
         "lse_mean", ("logsumexp", "sum(exp(x - Tensor(top)), $...a)", "mean(exp(x - Tensor(top)), $...a)")
     ),
     "lse-top-unlearns": mutant("lse_top_unlearns", ("logsumexp", "x - Tensor(top)", "x - amax(x, dim, True)")),
+    "lse-slope-overflows": mutant(
+        "lse_overflow",
+        (
+            "logsumexp",
+            "return total if keepdim else squeeze(total, dim)",
+            """
+            out = total.data if keepdim else total.data.squeeze(dim)
+            y = exp(x) / sum(exp(x), dim, keepdim=True)
+            return record("logsumexp", out, (x, lambda g: (g if keepdim else unsqueeze(g, dim)) * y))
+            """,
+        ),
+    ),
     "lse-unnormalised": mutant(
         "lse_unnormalised",
         (

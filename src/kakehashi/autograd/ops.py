@@ -4,10 +4,12 @@
         return record("mul", x.data * y.data, (x, lambda g: g * y), (y, lambda g: g * x))
 
 In a gradient, g is that of the op's result, and has its shape. A gradient may be as wide as what was broadcast: the
-walk in `tensor` sums it back. Gradients are made of ops, so that they can be differentiated in turn; what a gradient
-does not need it does not name, as what it names is kept alive until it is called.
+walk sums it back. Gradients are made of ops, so that they can be differentiated in turn; what a gradient does not need
+it does not name, as what it names is kept alive until it is called. With reads_output=True it is called with the result
+as well; view_of=x says that the result lies in the memory of x. All of this is `record` in `tensor`.
 
-Shapes stand in comments; (...) are leading axes. dim and keepdim are PyTorch's words for axis and keepdims.
+Shapes stand in comments; (...) are leading axes. dim and keepdim are PyTorch's words for axis and keepdims. sum, max,
+abs and pow are ops here, and hide Python's own.
 """
 
 import math
@@ -499,8 +501,8 @@ def matmul(x: Any, y: Any) -> Tensor:
     return record(
         "matmul",
         out,
-        (x, lambda g: g @ y.mT),  # (..., n, m) @ (..., m, k) -> (..., n, k)
-        (y, lambda g: x.mT @ g),  # (..., k, n) @ (..., n, m) -> (..., k, m)
+        (x, lambda g: g @ y.mT),  # (..., n, m) -> (..., n, k)
+        (y, lambda g: x.mT @ g),  # (..., n, m) -> (..., k, m)
     )
 
 
