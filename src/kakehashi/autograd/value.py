@@ -43,6 +43,7 @@ class Value:
 
     def __mul__(self, other: Number) -> "Value":
         other = _value(other)
+        # each factor moves the product by as much as the other factor is large
         return Value(self.data * other.data, "*", (self, other.data), (other, self.data))
 
     def __sub__(self, other: Number) -> "Value":
@@ -51,6 +52,7 @@ class Value:
 
     def __truediv__(self, other: Number) -> "Value":
         other = _value(other)
+        # a / b is a * b^-1: along b its slope is that of a power, -a * b^-2
         return Value(self.data / other.data, "/", (self, 1 / other.data), (other, -self.data / other.data**2))
 
     def __neg__(self) -> "Value":
@@ -73,6 +75,7 @@ class Value:
     def tanh(self) -> "Value":
         """The hyperbolic tangent: nearly flat where it saturates."""
         t = math.tanh(self.data)
+        # the result tells its own slope
         return Value(t, "tanh", (self, 1 - t * t))
 
     def relu(self) -> "Value":
@@ -90,7 +93,9 @@ class Value:
     def order(self) -> list["Value"]:
         """Everything this value was made from, each after its inputs; itself last."""
         order: list[Value] = []
+        # many paths may lead to a value: it is opened once
         opened: set[Value] = set()
+        # a stack of our own: Python's ends at a thousand calls
         stack: list[tuple[Value, bool]] = [(self, False)]
         while stack:
             value, inputs_done = stack.pop()
@@ -98,6 +103,7 @@ class Value:
                 order.append(value)
             elif value not in opened:
                 opened.add(value)
+                # below its inputs: it comes up again, to be listed, when they are all done
                 stack.append((value, True))
                 stack += [(x, False) for x, _ in value.edges]
         return order

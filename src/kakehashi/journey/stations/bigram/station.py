@@ -4,5 +4,6 @@ STATION = Station(
     "bigram",
     "kakehashi.models.bigram",
     symbols=("count", "cross_entropy", "Bigram"),
+    needs=("value",),
     forbid=("cross_entropy", "nll_loss"),
 )
