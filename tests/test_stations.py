@@ -145,7 +145,7 @@ def keys(path: Path, known: set[str]) -> set[str]:
         name = ast.unparse(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
         if name == "Wrong":
             found |= {each.value for each in ast.walk(call.args[0]) if isinstance(getattr(each, "value", None), str)}
-        elif name in ("suspect", "normal"):
+        elif name in ("suspect", "suspect_counts", "normal"):
             found |= {keyword.arg for keyword in call.keywords if keyword.arg not in (None, "tol")}
     return found
 

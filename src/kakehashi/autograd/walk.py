@@ -53,7 +53,7 @@ def uses(root: Vertex, wanted: set[Vertex] | None, beyond: bool) -> dict[Vertex,
             stack += [(each, False) for each in inputs[vertex]]
     counts: dict[Vertex, int] = {}
     for vertex in order:
-        # from the leaves up: who leads to nothing wanted is not counted, or others would wait for it for ever
+        # from the leaves up: a gradient for who leads to nothing wanted would be work for nobody
         leads = [each for each in inputs[vertex] if each in counts]
         if leads or is_wanted(vertex, wanted):
             counts[vertex] = 0
@@ -63,7 +63,7 @@ def uses(root: Vertex, wanted: set[Vertex] | None, beyond: bool) -> dict[Vertex,
 
 
 def shares(node: Node, g: Tensor, create_graph: bool, waits: Mapping[Vertex, int]) -> Iterator[tuple[Vertex, Tensor]]:
-    """(input, its share) for each input that stands in waits, in the order of node.inputs.
+    """(input, its share) for each input that stands in waits; twice for one that the node has twice.
 
     g is the gradient of what the node made. node.gradients turn it into those of the inputs; each takes g and, if
     node.output is not None, output_of(node), too. A share is its input's in shape (`sum_to`) and dtype: node.likes has

@@ -1,0 +1,7 @@
+from kakehashi.journey.stations import Station
+
+STATION = Station(
+    "walk",
+    "kakehashi.autograd.walk",
+    symbols=("sum_to", "uses", "shares", "recomposed", "walk"),
+)
