@@ -150,7 +150,27 @@ FAULTS = (
         "backward",
         "broadcast",
         MODULE,
-        (Edit("shares", "sum_to(gradient(g, *made), shape)", "gradient(g, *made)"),),
+        (
+            Edit(
+                "shares",
+                """
+                for below, gradient, (shape, dtype) in zip(inputs, node.gradients, node.likes, strict=True):
+                    if below in waits:
+                        share = sum_to(gradient(g, *made), shape)
+                        for watch in watchers:
+                            watch(f"the gradient of {node.name}", share, [g], node)
+                        yield below, share if share.dtype == dtype else ops.astype(share, dtype)
+                """,
+                """
+                for below, gradient, like in zip(inputs, node.gradients, node.likes, strict=True):
+                    if below in waits:
+                        share = gradient(g, *made)
+                        for watch in watchers:
+                            watch(f"the gradient of {node.name}", share, [g], node)
+                        yield below, share if share.dtype == like[1] else ops.astype(share, like[1])
+                """,
+            ),
+        ),
         changes=("grad",),
         level=1,
         crashes=True,
@@ -180,6 +200,7 @@ FAULTS = (
                 "(i for i, n in enumerate(shape) if n == 1)",
             ),
             Edit("sum_to", "range(new)", "range(len(shape), g.ndim)"),
+            Edit("sum_to", "new = g.ndim - len(shape)", ""),
         ),
         changes=("grad",),
         level=2,

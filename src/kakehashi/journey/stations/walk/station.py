@@ -4,4 +4,5 @@ STATION = Station(
     "walk",
     "kakehashi.autograd.walk",
     symbols=("sum_to", "uses", "shares", "recomposed", "walk"),
+    needs=("by_hand",),
 )
