@@ -106,6 +106,29 @@ def test_a_disguised_reference_passes(id, seed):
     assert failures(station, disguised, station.symbols, house=True) == []
 
 
+def test_a_method_is_not_blamed_for_another_that_it_calls():
+    station = stations.find("value")
+    edits = (
+        source.Edit("Value.__sub__", "return Value($...all)", "return self + -other"),
+        source.Edit("Value.__add__", "(other, 1.0)", "(other, 2.0)"),
+        source.Edit("Value.__neg__", "(self, -1.0)", "(self, 3.0)"),
+    )
+    wrong = source.inject(source.read(station.reference), edits).source
+    assert failures(station, wrong, ["Value.__sub__"]) == []
+    assert failures(station, wrong, ["Value.__add__"]) and failures(station, wrong, ["Value.__neg__"])
+
+
+def test_methods_that_call_each_other_without_end_are_named_in_the_house():
+    station = stations.find("value")
+    edits = (
+        source.Edit("Value.__sub__", "return Value($...all)", "return self + -other"),
+        source.Edit("Value.__neg__", "return Value($...all)", "return 0 - self"),
+    )
+    circle = source.inject(source.read(station.reference), edits).source
+    assert failures(station, circle, ["Value.__sub__", "Value.__neg__"]) == []
+    assert failures(station, circle, [], house=True)[0]["key"] == "house_circle"
+
+
 @pytest.mark.parametrize("file", LEARNERS, ids=[file.stem for file in LEARNERS])
 def test_a_right_file_in_another_style_passes(file):
     station = stations.find(file.stem.rpartition("_")[0])

@@ -39,6 +39,7 @@ class Value:
 
     def __add__(self, other: Number) -> "Value":
         other = _value(other)
+        # each summand moves the sum by as much as it moves itself
         return Value(self.data + other.data, "+", (self, 1.0), (other, 1.0))
 
     def __mul__(self, other: Number) -> "Value":
@@ -80,6 +81,7 @@ class Value:
 
     def relu(self) -> "Value":
         """max(x, 0); its slope at 0 is taken to be 0."""
+        # at 0 any slope from 0 to 1 would do; PyTorch takes 0, too
         return Value(max(self.data, 0.0), "relu", (self, float(self.data > 0)))
 
     def __rsub__(self, other: float) -> "Value":
