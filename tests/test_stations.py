@@ -21,6 +21,7 @@ each_station = pytest.mark.parametrize("id", STATIONS, scope="module")  # one af
 LEARNERS = sorted((Path(__file__).parent / "learners").glob("*.py"))
 KEYS = {id: import_module(f"mutants.{id}").KEYS for id in STATIONS}
 MUTANTS = {id: import_module(f"mutants.{id}").MUTANTS for id in STATIONS}
+FURTHER = {id: vars(import_module(f"mutants.{id}")).get("FURTHER", {}) for id in STATIONS}
 
 matrix = cache(lambda id: kill_matrix(stations.find(id)))
 
@@ -50,12 +51,14 @@ def test_every_mutant_is_caught_and_named(id):
 
 
 @pytest.mark.slow
-def test_further_mutants_of_the_ops_are_caught_and_named():
-    station = stations.find("ops")
+@pytest.mark.parametrize("id", [id for id in STATIONS if FURTHER[id]])
+def test_further_mutants_are_caught_and_named(id):
+    station = stations.find(id)
     reference = source.read(station.reference)
-    for name, (key, edits) in import_module("mutants.ops").FURTHER.items():
-        failed = failures(station, source.inject(reference, edits).source, [edits[0].symbol])
+    for name, (key, edits) in FURTHER[id].items():
+        failed = failures(station, source.inject(reference, edits).source, [station.owner(edits[0].symbol)])
         assert key in [verdict["key"] for verdict in failed], (name, failed)
+        assert all(station.say(each["key"], each["values"], lang) for each in failed for lang in ("en", "ja"))
 
 
 @pytest.mark.parametrize(

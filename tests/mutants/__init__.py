@@ -2,6 +2,7 @@
 
 KEYS        fault of the catalogue -> key
 MUTANTS     what else a person may write: name -> (key, edits of the reference)
+FURTHER     more of these, left to the slow tests
 """
 
 from kakehashi.source import Edit

@@ -58,17 +58,10 @@ while ready:
 """
 
 MUTANTS = {
-    # sum_to
-    "sum-to-nothing": mutant("sum_to_front", ("sum_to", SUMMED, "return g")),
-    "sum-to-axes-lost": mutant("sum_to_axes_lost", ("sum_to", SUMMED, "return ops.sum(g, $axes)")),
-    "sum-to-axes-kept": mutant("sum_to_axes_kept", ("sum_to", SUMMED, "return ops.sum(g, $axes, keepdim=True)")),
-    "sum-to-the-first": mutant("sum_to_first", ("sum_to", SUMMED, "return ops.reshape(g[(0,) * new], shape)")),
     "sum-to-in-place": mutant("overwrites", ("sum_to", SUMMED, "g.data = g.data.sum($axes).reshape(shape)\nreturn g")),
     "sum-to-of-arrays": mutant(
         "sum_to_no_trace", ("sum_to", SUMMED, "return Tensor(g.data.sum($axes).reshape(shape))")
     ),
-    "sum-to-an-array": mutant("type", ("sum_to", SUMMED, "return g.data.sum($axes).reshape(shape)")),
-    # uses
     "uses-recursive": mutant(
         "uses_recursion",
         (
@@ -86,75 +79,17 @@ MUTANTS = {
         ),
     ),
     "uses-once": mutant("uses_once", ("uses", "counts[each] += 1", "counts[each] = 1")),
-    "uses-by-path": mutant(
-        "uses_paths",
-        (
-            "uses",
-            "return counts",
-            """
-            paths = dict.fromkeys(counts, 0)
-            for vertex in reversed(order):
-                for each in inputs[vertex] if vertex in counts else ():
-                    if each in counts:
-                        paths[each] += max(paths[vertex], 1)
-            return paths
-            """,
-        ),
-    ),
     "uses-without-the-root": mutant(
         "uses_without_root", ("uses", "return counts", "return {each: n for each, n in counts.items() if n}")
     ),
-    "uses-of-nodes": mutant(
-        "uses_nodes_only",
-        ("uses", "return counts", "return {each: n for each, n in counts.items() if isinstance(each, Node)}"),
-    ),
-    "uses-of-targets": mutant(
-        "uses_targets_only",
-        ("uses", "return counts", "return {each: n for each, n in counts.items() if is_wanted(each, wanted)}"),
-    ),
     "uses-everything": mutant("uses_dead_ends", ("uses", "leads or is_wanted(vertex, wanted)", "True")),
-    "uses-the-root-always": mutant(
-        "uses_nothing",
-        ("uses", "leads or is_wanted(vertex, wanted)", "leads or is_wanted(vertex, wanted) or vertex is root"),
-    ),
-    "uses-no-targets-as-all": mutant(
-        "uses_no_targets", ("uses", "counts: $t = {}", "wanted = wanted or None\ncounts = {}")
-    ),
-    "uses-by-id": mutant("uses_key", ("uses", "return counts", "return {id(each): n for each, n in counts.items()}")),
-    "uses-beyond-always": mutant("uses_beyond", ("uses", "not beyond and is_wanted(vertex, wanted)", "False")),
-    "uses-looks-beyond": mutant(
-        "uses_looks_beyond", ("uses", "[] if end else inputs_of(vertex)", "inputs_of(vertex)[: 0 if end else None]")
-    ),
     "uses-a-freed-graph": mutant(
         "uses_freed", ("uses", "inputs_of(vertex)", '(getattr(vertex, "inputs", None) or [])')
     ),
-    "uses-the-inputs-of-a-freed-graph": mutant(
-        "uses_freed", ("uses", "inputs_of(vertex)", '[*getattr(vertex, "inputs", ())]')
-    ),
-    "uses-no-name": mutant(
-        "uses_freed_name",
-        (
-            "uses",
-            "end = not beyond and is_wanted(vertex, wanted)",
-            """
-            end = not beyond and is_wanted(vertex, wanted)
-            if not end and isinstance(vertex, Node) and vertex.inputs is None:
-                raise AutogradError("the graph was freed")
-            """,
-        ),
-    ),
-    # shares
     "shares-slopes": mutant("shares_slope", ("shares", "gradient(g, *made)", "gradient(g * 0.0 + 1.0, *made)")),
-    "shares-g": mutant("shares_g", ("shares", "gradient(g, *made)", "g")),
-    "shares-without-the-output": mutant(
-        "shares_output", ("shares", "made = () if node.output is None else (output_of(node),)", "made = ()")
-    ),
     "shares-of-an-output-cut": mutant("shares_output_cut", ("shares", "output_of(node)", "Tensor(node.output[0])")),
     "shares-in-the-dtype-of-g": mutant(
         "shares_dtype", ("shares", "share if share.dtype == dtype else ops.astype(share, dtype)", "share")
-    ),
-    "shares-cast-by-numpy": mutant(
-        "shares_no_trace", ("shares", "ops.astype(share, dtype)", "Tensor(share.data.astype(dtype))")
     ),
     "shares-unasked": mutant(
         "shares_unasked",
@@ -169,43 +104,18 @@ MUTANTS = {
         ("shares", "inputs = inputs_of(node)", "inputs = list(dict.fromkeys(inputs_of(node)))"),
         ("shares", "zip(inputs, node.gradients, node.likes, strict=True)", "zip(inputs, node.gradients, node.likes)"),
     ),
-    "shares-of-fused-ops-unchecked": mutant(
-        "shares_unchecked", ("shares", "node.check()", "if not node.composed:\n    node.check()")
-    ),
     "shares-unseen": mutant(
         "shares_unwatched",
         ("shares", 'for watch in watchers:\n    watch(f"the gradient of {node.name}", share, [g], node)', ""),
     ),
-    "shares-seen-by-name": mutant("shares_watched", ("shares", 'f"the gradient of {node.name}"', "node.name")),
-    # recomposed
     "recomposed-turned": mutant(
         "recomposed_turned",
         ("recomposed", "return [found[key(x)] for x in targets]", "return [found[key(x)] for x in targets[::-1]]"),
-    ),
-    "recomposed-slopes": mutant(
-        "recomposed_without_g",
-        ("recomposed", "walk(compose(*stand_ins), g, $...a)", "walk(compose(*stand_ins), g * 0.0 + 1.0, $...a)"),
     ),
     "recomposed-constants": mutant(
         "recomposed_constants", ("recomposed", "[x for x in stand_ins if x.requires_grad]", "stand_ins")
     ),
     "recomposed-cut": mutant("recomposed_cut", ("recomposed", "ops.identity(x)", "Tensor(x.data, x.requires_grad)")),
-    "recomposed-without-a-trace": mutant(
-        "recomposed_no_trace",
-        (
-            "recomposed",
-            WALKED,
-            "walk(compose(*stand_ins), g, targets, create_graph=False, retain_graph=True, beyond=False)",
-        ),
-    ),
-    "recomposed-freed": mutant(
-        "recomposed_freed",
-        (
-            "recomposed",
-            WALKED,
-            "walk(compose(*stand_ins), g, targets, create_graph=True, retain_graph=False, beyond=False)",
-        ),
-    ),
     "recomposed-beyond": mutant(
         "recomposed_beyond",
         (
@@ -214,7 +124,6 @@ MUTANTS = {
             "walk(compose(*stand_ins), g, targets, create_graph=True, retain_graph=True, beyond=True)",
         ),
     ),
-    # walk
     "walk-recursive": mutant(
         "walk_recursion",
         (
@@ -242,6 +151,101 @@ MUTANTS = {
         ),
     ),
     "walk-slopes": mutant("walk_slope", ("walk", "sums = {root: g}", "sums = {root: g * 0.0 + 1.0}")),
+    "walk-never-frees": mutant("walk_not_freed", ("walk", "if not retain_graph:\n    vertex.free()", "")),
+    "walk-always-recorded": mutant(
+        "walk_trace", ("walk", "mode(recording=create_graph, walking=True)", "mode(recording=True, walking=True)")
+    ),
+    "walk-no-targets-as-all": mutant("walk_no_targets", ("walk", "targets is None", "not targets")),
+    "walk-beyond-always": mutant("walk_looks_beyond", ("walk", "(vertex in found and not beyond)", "False")),
+}
+
+FURTHER = {
+    "sum-to-nothing": mutant("sum_to_front", ("sum_to", SUMMED, "return g")),
+    "sum-to-axes-lost": mutant("sum_to_axes_lost", ("sum_to", SUMMED, "return ops.sum(g, $axes)")),
+    "sum-to-axes-kept": mutant("sum_to_axes_kept", ("sum_to", SUMMED, "return ops.sum(g, $axes, keepdim=True)")),
+    "sum-to-the-first": mutant("sum_to_first", ("sum_to", SUMMED, "return ops.reshape(g[(0,) * new], shape)")),
+    "sum-to-an-array": mutant("type", ("sum_to", SUMMED, "return g.data.sum($axes).reshape(shape)")),
+    "uses-by-path": mutant(
+        "uses_paths",
+        (
+            "uses",
+            "return counts",
+            """
+            paths = dict.fromkeys(counts, 0)
+            for vertex in reversed(order):
+                for each in inputs[vertex] if vertex in counts else ():
+                    if each in counts:
+                        paths[each] += max(paths[vertex], 1)
+            return paths
+            """,
+        ),
+    ),
+    "uses-of-nodes": mutant(
+        "uses_nodes_only",
+        ("uses", "return counts", "return {each: n for each, n in counts.items() if isinstance(each, Node)}"),
+    ),
+    "uses-of-targets": mutant(
+        "uses_targets_only",
+        ("uses", "return counts", "return {each: n for each, n in counts.items() if is_wanted(each, wanted)}"),
+    ),
+    "uses-the-root-always": mutant(
+        "uses_nothing",
+        ("uses", "leads or is_wanted(vertex, wanted)", "leads or is_wanted(vertex, wanted) or vertex is root"),
+    ),
+    "uses-no-targets-as-all": mutant(
+        "uses_no_targets", ("uses", "counts: $t = {}", "wanted = wanted or None\ncounts = {}")
+    ),
+    "uses-by-id": mutant("uses_key", ("uses", "return counts", "return {id(each): n for each, n in counts.items()}")),
+    "uses-beyond-always": mutant("uses_beyond", ("uses", "not beyond and is_wanted(vertex, wanted)", "False")),
+    "uses-looks-beyond": mutant(
+        "uses_looks_beyond", ("uses", "[] if end else inputs_of(vertex)", "inputs_of(vertex)[: 0 if end else None]")
+    ),
+    "uses-the-inputs-of-a-freed-graph": mutant(
+        "uses_freed", ("uses", "inputs_of(vertex)", '[*getattr(vertex, "inputs", ())]')
+    ),
+    "uses-no-name": mutant(
+        "uses_freed_name",
+        (
+            "uses",
+            "end = not beyond and is_wanted(vertex, wanted)",
+            """
+            end = not beyond and is_wanted(vertex, wanted)
+            if not end and isinstance(vertex, Node) and vertex.inputs is None:
+                raise AutogradError("the graph was freed")
+            """,
+        ),
+    ),
+    "shares-g": mutant("shares_g", ("shares", "gradient(g, *made)", "g")),
+    "shares-without-the-output": mutant(
+        "shares_output", ("shares", "made = () if node.output is None else (output_of(node),)", "made = ()")
+    ),
+    "shares-cast-by-numpy": mutant(
+        "shares_no_trace", ("shares", "ops.astype(share, dtype)", "Tensor(share.data.astype(dtype))")
+    ),
+    "shares-of-fused-ops-unchecked": mutant(
+        "shares_unchecked", ("shares", "node.check()", "if not node.composed:\n    node.check()")
+    ),
+    "shares-seen-by-name": mutant("shares_watched", ("shares", 'f"the gradient of {node.name}"', "node.name")),
+    "recomposed-slopes": mutant(
+        "recomposed_without_g",
+        ("recomposed", "walk(compose(*stand_ins), g, $...a)", "walk(compose(*stand_ins), g * 0.0 + 1.0, $...a)"),
+    ),
+    "recomposed-without-a-trace": mutant(
+        "recomposed_no_trace",
+        (
+            "recomposed",
+            WALKED,
+            "walk(compose(*stand_ins), g, targets, create_graph=False, retain_graph=True, beyond=False)",
+        ),
+    ),
+    "recomposed-freed": mutant(
+        "recomposed_freed",
+        (
+            "recomposed",
+            WALKED,
+            "walk(compose(*stand_ins), g, targets, create_graph=True, retain_graph=False, beyond=False)",
+        ),
+    ),
     "walk-adds-to-the-third": mutant(
         "walk_overwrites", ("walk", "sums[below].data += share.data", "sums[below] = share")
     ),
@@ -275,16 +279,11 @@ MUTANTS = {
         "walk_hook_shape",
         ("walk", "g = hooked(hook, g)", "changed = hook(g)\ng = g if changed is None else changed"),
     ),
-    "walk-never-frees": mutant("walk_not_freed", ("walk", "if not retain_graph:\n    vertex.free()", "")),
     "walk-always-frees": mutant("walk_freed", ("walk", "if not retain_graph:\n    vertex.free()", "vertex.free()")),
-    "walk-always-recorded": mutant(
-        "walk_trace", ("walk", "mode(recording=create_graph, walking=True)", "mode(recording=True, walking=True)")
-    ),
     "walk-watched": mutant(
         "walk_watched",
         ("walk", "mode(recording=create_graph, walking=True)", "mode(recording=create_graph, walking=False)"),
     ),
-    "walk-no-targets-as-all": mutant("walk_no_targets", ("walk", "targets is None", "not targets")),
     "walk-finds-everything": mutant("walk_extra", ("walk", "is_wanted(vertex, wanted)", "True")),
     "walk-by-tensor": mutant(
         "walk_by_tensor",
@@ -303,7 +302,6 @@ MUTANTS = {
         ),
     ),
     "walk-not-returned": mutant("none", ("walk", "return found", "")),
-    "walk-beyond-always": mutant("walk_looks_beyond", ("walk", "(vertex in found and not beyond)", "False")),
     "walk-counts-beyond": mutant(
         "walk_beyond",
         ("walk", "uses(root, wanted, beyond)", "uses(root, wanted, True)"),
