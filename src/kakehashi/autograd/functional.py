@@ -198,11 +198,10 @@ def gelu(x: Tensor) -> Tensor:
         return x * 0.5 * (1 + ((x + x * x * x * 0.044715) * _ROOT).tanh())
 
     a = x.data
-    square = a * a
-    t = np.tanh((square * (0.044715 * _ROOT) + _ROOT) * a)
+    t = np.tanh((a * a * (0.044715 * _ROOT) + _ROOT) * a)
 
     def gradient(g: Tensor) -> Tensor:
-        d = (1 - t * t) * (square * (3 * 0.044715 * _ROOT) + _ROOT)
+        d = (1 - t * t) * (a * a * (3 * 0.044715 * _ROOT) + _ROOT)
         d *= a
         d += t
         d += 1
@@ -233,7 +232,7 @@ def attention(
 
     dropout: the probability that a weight is taken out, drawn from rng.
     """
-    scores = (q * (1 / math.sqrt(q.shape[-1]))) @ k.mT  # (..., T, S)
+    scores = q @ k.mT * (1 / math.sqrt(q.shape[-1]))  # (..., T, S)
     weights = softmax(scores, visible=visible)
     if dropout:
         if rng is None:
