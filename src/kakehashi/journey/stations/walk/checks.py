@@ -445,7 +445,7 @@ def shares_of_a_fused_op(mine, ref, rng):
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a^2 b as a fused op."""
     return record(
-        "product",
+        "fused_product",
         a.data**2 * b.data,
         (a, lambda g: Tensor(2 * g.data * a.data * b.data)),
         (b, lambda g: Tensor(g.data * a.data**2)),
@@ -569,13 +569,13 @@ def walk_follows_a_chain(mine, ref, rng):
         a = x * w
         y = a.exp()
         to_a = g * y.data
-        right = {"y": (y, g), "a": (a, to_a), "x": (x, to_a * w.data)}
-        found = go(mine, y, g, [right[name][0] for name in asked] or None)
+        right = {"y": ("y", y, g), "a": ("a = x * w", a, to_a), "x": ("x", x, to_a * w.data)}
+        found = go(mine, y, g, [right[each][1] for each in asked] or None)
         if asked == "ax" and x not in found and key(a) in found:
             raise Wrong("walk_ends")
         asked = asked or "x"  # the only leaf that requires a gradient
-        for name in asked:
-            tensor, gradient = right[name]
+        for each in asked:
+            name, tensor, gradient = right[each]
             suspect(f"the gradient of {name}", of(found, tensor, name), gradient, walk_slope=y.data * w.data)
         if len(found) > len({*asked}):
             raise Wrong("walk_extra")
@@ -672,10 +672,10 @@ def walk_lets_targets_lead_to_one_another(mine, ref, rng):
     y = a * x
     found = go(mine, y, g, [x, a])
     whole, direct = g * (a.data + a.data * x.data), g * a.data
-    suspect("the gradient of a", of(found, a, "a"), g * x.data)
+    suspect("the gradient of a = exp(x)", of(found, a, "a = exp(x)"), g * x.data)
     suspect("the gradient of x", of(found, x, "x"), whole, walk_ends=direct)
     found = go(mine, y, g, [x, a], beyond=False)
-    suspect("the gradient of a, beyond=False", of(found, a, "a"), g * x.data)
+    suspect("the gradient of a = exp(x), beyond=False", of(found, a, "a = exp(x)"), g * x.data)
     suspect("the gradient of x, beyond=False", of(found, x, "x"), direct, walk_beyond=whole)
     a.node.free()
     try:
@@ -708,7 +708,7 @@ def walk_calls_hooks(mine, ref, rng):
     if len(calls) > 1 or not alike(calls[0], complete, EXACT):
         raise Wrong("walk_hook_early")
     left = complete * 10 + 1
-    to_a, to_x = of(found, a, "a"), of(found, x, "x")
+    to_a, to_x = of(found, a, "a = exp(x)"), of(found, x, "x")
     if alike(to_x, left * a.data, EXACT):
         raise Wrong("walk_hook_target" if alike(to_a, complete, EXACT) else "walk_hook_leaf")
     suspect(
@@ -718,7 +718,7 @@ def walk_calls_hooks(mine, ref, rng):
         walk_hook_lost=complete * a.data,
         walk_hook_skipped=(complete + 1) * a.data * 3,
     )
-    suspect("the gradient of a with hooks", to_a, left, walk_hook_target=complete)
+    suspect("the gradient of a = exp(x) under hooks", to_a, left, walk_hook_target=complete)
     found = go(mine, y, g, None)  # the first hook has taken itself away
     suspect(
         "the gradient of x, all leaves asked for", of(found, x, "x"), left * a.data * 3, walk_hook_leaf=left * a.data
