@@ -25,5 +25,5 @@ STATION = Station(
         "matmul",
         "einsum",
     ),
-    needs=(),
+    needs=("walk",),
 )
