@@ -27,9 +27,9 @@ def embedding(table: Array, contexts: Array) -> Array:
 
 def embedding_backward(dx: Array, table: Array, contexts: Array) -> Array:
     """dx (B, N C) -> dtable (V + 1, C)."""
-    dtable = np.zeros_like(table)
+    dtable = np.zeros_like(table)  # (V + 1, C)
     # a token may stand in several places: np.add.at adds every share, where dtable[contexts] += would keep one
-    np.add.at(dtable, contexts, dx.reshape(*contexts.shape, -1))
+    np.add.at(dtable, contexts, dx.reshape(*contexts.shape, -1))  # dx as (B, N, C)
     return dtable
 
 
@@ -99,7 +99,8 @@ def batch_norm_backward_short(dy: Array, kept: Normed, weight: Array) -> Array:
     What would only move the mean or the variance of x leaves y as it is: that part of the gradient is taken out.
     """
     _, inverse, normed = kept
-    return weight * inverse * (dy - dy.mean(0) - normed * (dy * normed).mean(0))
+    # in each column of dy, the part equal in all rows would move the mean, and the part along normed the variance
+    return weight * inverse * (dy - dy.mean(0) - normed * (dy * normed).mean(0))  # (B, K)
 
 
 # --- tanh ---
@@ -185,6 +186,7 @@ def backward(weights: Mapping[str, Any], passed: Passed) -> dict[str, Array]:
     """The gradient of the loss with respect to each parameter, under its name and of its shape."""
     w, (contexts, targets, x, norm, h, scored) = weights, passed
     d = {}
+    # the lines of forward from the last to the first: each takes the gradient of its result to those of its inputs
     dlogits = cross_entropy_backward(scored, targets)  # (B, V)
     dh, d["output.weight"], d["output.bias"] = linear_backward(dlogits, h, w["output.weight"])  # (B, K)
     dy = tanh_backward(dh, h)  # (B, K)
