@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from kakehashi import faults, source
+from kakehashi.autograd import Tensor
 from kakehashi.journey import authoring, lm_checks, stations
+from kakehashi.journey.checking import Wrong
 from kakehashi.journey.matrix import failures, kill_matrix
 
 pytestmark = pytest.mark.filterwarnings("ignore:var")  # of mutants that divide by n - 1
@@ -48,6 +50,21 @@ def test_every_fault_is_caught_and_named(id):
 def test_every_mutant_is_caught_and_named(id):
     for name, failed in verdicts(id).items():
         assert MUTANTS[id][name][0] in [verdict["key"] for verdict in failed], (name, failed)
+
+
+def test_an_op_that_was_barred_is_back_after_an_error():
+    checks = stations.imported(stations.find("ops").folder / "checks.py")
+    with pytest.raises(Wrong, match="op_borrowed"), checks.barred("exp"):
+        Tensor([0.0]).exp()
+    assert Tensor([0.0]).exp().item() == 1
+
+
+@pytest.mark.parametrize(
+    "fault, check", [("ops-factors-swapped", "carries_a_gpt"), ("ops-fold-overwrites", "carries_a_convolution")]
+)
+def test_an_engine_on_wrong_ops_is_seen_to_be_wrong(fault, check):
+    failed = failures(stations.find("ops"), faults.inject(faults.find(fault)).source, [], house=True)
+    assert check in [verdict["check"] for verdict in failed]
 
 
 @pytest.mark.slow
