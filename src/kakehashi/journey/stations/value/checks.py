@@ -122,7 +122,7 @@ def twice(mine: ModuleType, ref: ModuleType, symbol: str, text: str) -> None:
         """The slope of the last edge alone, as if edges were kept by their inputs."""
         return [eval(text, {"x": ref.Value(x)}).edges[-1][1]]
 
-    trial(mine, ref, symbol, text, (2.0,), (-0.5,), slopes={"op_twice": once})
+    trial(mine, ref, symbol, text, (4.0,), (-0.5,), slopes={"op_twice": once})
 
 
 @check("Value.__add__", 100)
@@ -438,7 +438,7 @@ def ladder(Value: type, symbol: str, rungs: int = 40) -> Any:
 @check("Value.order", 1100)
 def order_is_complete(mine, ref, rng):
     Value = alone(mine, ref, "order")
-    for graph in ({"a": ()}, *GRAPHS):
+    for graph in (*GRAPHS, {"a": ()}):
         values = built(Value, graph)
         root, expected = list(values.values())[-1], list(values)
         first, second = names(root.order(), values), names(root.order(), values)
