@@ -310,7 +310,7 @@ def sent(mine: ModuleType, y: Tensor, g: Tensor, create_graph: bool, *waits: Ver
                 raise Wrong("shares_output", op=node.name) from None
             raise
     for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Node | Tensor)):
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], Node | Tensor)):
             raise Wrong("shares_pairs", seen=type(pair).__name__)
         is_tensor(f"the share of an input of {node.name}", pair[1])
     return pairs
