@@ -29,7 +29,7 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
         return g
     new = g.ndim - len(shape)  # shapes are lined up from the last axis: what g has more, it has in front
     stretched = (new + i for i, n in enumerate(shape) if n == 1)
-    return ops.reshape(ops.sum(g, (*range(new), *stretched), keepdim=True), shape)  # as (A, B, C) -> (1, B, 1) -> (B, 1)
+    return ops.reshape(ops.sum(g, (*range(new), *stretched), keepdim=True), shape)  # (A, B, C) -> (1, B, 1) -> (B, 1)
 
 
 def uses(root: Vertex, wanted: set[Vertex] | None, beyond: bool) -> dict[Vertex, int]:

@@ -52,18 +52,11 @@ def suspect(name: str, mine: Any, right: Array, **mistakes: Array | None) -> Non
 
 
 @contextmanager
-def walking(recording: bool = False) -> Iterator[None]:
-    """What a walk does, done alone. The mode is mended on the way out, whatever was left."""
-    with mode(recording=recording, walking=True):
-        yield
-
-
-@contextmanager
-def no_recursion(key: str) -> Iterator[None]:
+def no_recursion(mistake: str) -> Iterator[None]:
     try:
         yield
     except RecursionError:
-        raise Wrong(key, depth=DEEP) from None
+        raise Wrong(mistake, depth=DEEP) from None
 
 
 def chain() -> tuple[Tensor, Tensor]:
@@ -302,7 +295,7 @@ def sent(mine: ModuleType, y: Tensor, g: Tensor, create_graph: bool, *waits: Ver
     """What shares yields for the node that made y, as a list. Raises Wrong "shares_pairs", "shares_output"."""
     node = key(y)
     assert isinstance(node, Node)
-    with walking(recording=create_graph):
+    with mode(recording=create_graph, walking=True):
         try:
             pairs = list(mine.shares(node, g, create_graph, dict.fromkeys(waits, 1)))
         except TypeError as error:
@@ -458,7 +451,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 def made_again(mine: ModuleType, y: Tensor, g: Tensor, number: int) -> list[Tensor]:
     """The shares that recomposed gives. Raises Wrong "recomposed_list", "recomposed_number"."""
-    with walking(recording=True):
+    with mode(recording=True, walking=True):
         found = mine.recomposed(key(y), g)
     if not isinstance(found, Sequence):
         raise Wrong("recomposed_list", seen=type(found).__name__)
