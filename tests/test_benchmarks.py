@@ -1,11 +1,13 @@
 """The benchmarks' own machinery: turns, goals, tables, the peer's model."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import benchmarks  # noqa: E402
-from benchmarks import ladder, names, peer_lstm, peer_nanogpt, table  # noqa: E402
+from benchmarks import autograd, ladder, names, peer_lstm, peer_nanogpt, table  # noqa: E402
 from benchmarks.rows import measure  # noqa: E402
 
 
@@ -251,3 +253,123 @@ def test_the_peer_is_the_same_model():
     x, y = torch.randint(11, (3, 8)), torch.randint(11, (3, 8))
     for got, expected in zip(ours(x, y), peer(x, y), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+# --- bench autograd ---
+
+RACES = {
+    "mlp": (autograd.mlp_steps, lambda: (np.ones((5, 64), np.float32), np.arange(5))),
+    "gpt": (autograd.gpt_steps, lambda: autograd.text(2, 9)),
+    "gpt, fused": (lambda: autograd.gpt_steps(fused=True), lambda: autograd.text(2, 9)),
+    "cnn": (autograd.cnn_steps, lambda: autograd.digits(5)),
+    "cnn, large": (lambda: autograd.cnn_steps(16), lambda: autograd.digits(5, 2)),
+    "lstm": (autograd.lstm_steps, lambda: autograd.words(5)),
+}
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_both_of_a_race_take_the_same_steps(name):
+    steps, batch = (make() for make in RACES[name])
+    losses = [[step(*batch).item() for step in steps] for _ in range(4)]
+    for ours, peers in losses:
+        assert ours == pytest.approx(peers, rel=1e-4)
+    assert losses[-1][0] < losses[0][0]
+
+
+def test_tensors_and_both_engines_of_single_numbers_take_the_same_steps():
+    (x, y), weights = autograd.moons()
+    batch = x[:7], y[:7]
+    steps = [
+        autograd.tensor_steps(weights),
+        *(autograd.scalar_steps(each, weights) for each in autograd.ENGINES.values()),
+    ]
+    losses = [[float(step(*batch).data) for step in steps] for _ in range(3)]
+    for first, *others in losses:
+        assert others == pytest.approx([first, first], rel=1e-9)
+    assert losses[-1][0] < losses[0][0]
+
+
+def test_made_up_names_are_padded_with_what_does_not_count():
+    tokens, targets = autograd.words(50)
+    assert tokens.shape == targets.shape == (50, 12) and not tokens[:, 0].any()
+    for row_, wanted in zip(tokens, targets, strict=True):
+        n = int((row_ != 0).sum())
+        assert 3 <= n <= 11 and row_[1 : n + 1].all()
+        assert wanted.tolist() == [*row_[1 : n + 1], 0, *[-100] * (11 - n)]
+
+
+def test_a_race_is_run_with_all_threads_and_with_one(monkeypatch):
+    monkeypatch.setattr(autograd, "SECONDS", 0)
+    monkeypatch.setattr(autograd, "REST", 0)
+    monkeypatch.setattr(autograd, "TURNS", 2)
+    seen = []
+
+    def step(*batch):
+        seen.append(torch.get_num_threads())
+
+    torch.set_num_threads(2)
+    try:
+        both = list(autograd.race("a step", (step, step), (), command="run", peer_name="them", goal="ratio <= 4"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert [each.what for each in both] == ["a step", "a step, 1 thread"] and seen == [2] * 8 + [1] * 8
+
+
+def test_a_turn_is_as_many_steps_as_fit_and_the_first_does_not_count(monkeypatch):
+    took = iter([9.0, 0.1, 0.1, 0.2, 0.4])
+    clock = [0.0]
+
+    def step():
+        clock[0] += next(took)
+
+    monkeypatch.setattr(autograd, "REST", 0)
+    monkeypatch.setattr(autograd.time, "perf_counter", lambda: clock[0])
+    assert autograd.pace(step) == pytest.approx(1000 * (0.1 + 0.1 + 0.2) / 3)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells its memory this way")
+
+
+@linux
+def test_the_rise_of_memory_is_its_peak():
+    def work():
+        peak = np.ones(64 << 20, np.uint8)
+        del peak
+        return np.ones(1 << 20, np.uint8)
+
+    assert 63 < autograd.rise(work) < 72
+
+
+@linux
+def test_memory_that_only_the_collector_would_free_is_seen(monkeypatch):
+    monkeypatch.setattr(autograd, "STEPS", 50)
+
+    def circle():
+        ring = [np.ones(2 << 20, np.uint8)]
+        ring.append(ring)
+
+    assert autograd.change(circle) > 2 > autograd.change(lambda: np.ones(2 << 20, np.uint8))
+
+
+def test_what_is_measured_afresh_runs_in_a_process_of_its_own():
+    assert autograd.fresh(os.getpid) != os.getpid()
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_step_of_the_gpt_needs_more_memory_than_its_logits_and_hidden_layers(side):
+    values = 12 * 64 * (65 + 4 * 4 * 128)  # float32
+    assert autograd.fresh(autograd.peak_of_a_step, side, True) > 4 * values / 2**20
+
+
+@pytest.mark.slow
+def test_the_races_of_bench_autograd_give_rows(monkeypatch, tmp_path):
+    monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
+    for name, least in (("SECONDS", 0), ("REST", 0), ("TURNS", 1)):
+        monkeypatch.setattr(autograd, name, least)
+    races = autograd.PLAIN.keys() - {"memory"}
+    rows = benchmarks.run("autograd", only=races)["rows"]
+    assert all(each["ratio"] > 0 for each in rows)
+    assert {each["command"] for each in rows} == {f"kakehashi bench autograd --only {piece}" for piece in races}
