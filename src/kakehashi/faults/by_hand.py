@@ -168,7 +168,7 @@ FAULTS = (
         MODULE,
         (Edit("batch_norm_backward", "-0.5 * inverse**3", "0.5 * inverse**3"),),
         changes=("grad",),
-        level=2,
+        level=3,
     ),
     Fault(
         "by_hand-norm-root-slope",
@@ -218,7 +218,7 @@ FAULTS = (
             Edit("cross_entropy_backward", "counts, total = kept", "counts = kept.counts"),
         ),
         changes=("grad",),
-        level=2,
+        level=1,
     ),
     Fault(
         "by_hand-loss-every-row",
