@@ -118,11 +118,11 @@ MUTANTS = {
     ),
     "gelu's slope without the 3": (
         "functional",
-        "(square * (3 * 0.044715 * _ROOT) + _ROOT)",
-        "(square * (0.044715 * _ROOT) + _ROOT)",
+        "(a * a * (3 * 0.044715 * _ROOT) + _ROOT)",
+        "(a * a * (0.044715 * _ROOT) + _ROOT)",
     ),
     "the mean over all targets": ("functional", "n = max(len(places), 1)", "n = max(flat.size, 1)"),
-    "attention not scaled": ("functional", "(q * (1 / math.sqrt(q.shape[-1]))) @ k.mT", "q @ k.mT"),
+    "attention not scaled": ("functional", "q @ k.mT * (1 / math.sqrt(q.shape[-1]))", "q @ k.mT"),
     "the gradient of a linear layer's weight turned": (
         "functional",
         "ops.rows(g).mT @ ops.rows(x)",

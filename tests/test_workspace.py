@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kakehashi import paths, source
+from kakehashi import models, paths, source
 from kakehashi.journey import authoring, hints, stations, workspace
 from kakehashi.journey.grading import Grader
 from kakehashi.journey.workspace import Workspace, WorkspaceError, start
@@ -52,9 +52,10 @@ def test_start_makes_a_git_repository_with_starters_that_hold_no_answer(toy, tmp
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
-def test_the_starters_of_all_real_stations_are_python_and_name_their_reference(lang):
+def test_the_starters_of_all_real_stations_are_python_and_name_the_model_that_they_are(lang):
     for name, text in workspace.starters(lang).items():
-        assert f'\nREFERENCE = "{name.removesuffix(".py")}"\n' in text
+        stem = name.removesuffix(".py")
+        assert (f'\nREFERENCE = "{stem}"\n' in text) == (stem in models.NAMES)
         compile(text, name, "exec")
 
 
@@ -270,15 +271,19 @@ def test_a_workspace_knows_where_the_learner_stands(toy, tmp_path):
     assert made.unwritten(toy) == [] and made.next_blank(toy) == "squash"
 
 
-def test_the_next_hint_gives_away_one_step_more_until_the_last(tmp_path):
+def test_the_next_hint_gives_away_one_step_more_until_the_last(toy, tmp_path):
     made = Workspace(tmp_path)
-    toy = stations.read(TOY)
-    seen = []
-    for _ in range(4):
-        seen.append(made.next_hint(toy, "Gain"))
-        made.event("hint", toy.id, symbol="Gain", level=seen[-1])
-    made.event("hint", toy.id, symbol="Net", level="answer")
-    assert seen == [1, 2, 3, 3] and made.next_hint(toy, "Net") == 1
+
+    def shown(symbol: str) -> list[int]:
+        seen = []
+        for _ in range(4):
+            seen.append(made.next_hint(toy, symbol))
+            made.event("hint", toy.id, symbol=symbol, level=seen[-1])
+        return seen
+
+    made.event("hint", toy.id, symbol="squash", level="answer")
+    assert shown("squash") == [1, 2, 3, 3]
+    assert shown("Gain") == [1, 1, 1, 1]  # its body has no comment
 
 
 # --- hints

@@ -9,7 +9,7 @@ import numpy as np
 
 from kakehashi.autograd.tensor import AutogradError, Node, Tensor, watchers
 
-MACHINERY = {str(Path(__file__).with_name(f"{name}.py")) for name in ("tensor", "ops", "functional", "nn", "trace")}
+MACHINERY = {str(path) for path in Path(__file__).parent.glob("*.py") if path.name != "models.py"}
 
 
 class NotFinite(AutogradError):

@@ -115,7 +115,8 @@ class Teller:
             console.say(t("cli.grade.hint", station=self.station.id, symbol=[*failed, *verdict.blank][0]), "dim")
         elif verdict.passed and not symbols:
             console.say(t("cli.grade.passed", station=self.station.id), "bold green")
-            console.say(t("cli.grade.standin", file=shown(self.path)), "dim")
+            if self.station.is_model:
+                console.say(t("cli.grade.standin", file=shown(self.path)), "dim")
 
 
 def words(check: str) -> str:
@@ -153,8 +154,8 @@ def hint(
     console.say(symbol if answer else t("cli.hint.heading", symbol=symbol, level=level), "bold")
     console.say("\n".join(lines) or t("cli.hint.none", symbol=symbol))
     if not answer:
-        more = t("cli.hint.more", level=level + 1) if level < max(hints.LEVELS) else t("cli.hint.last")
-        console.say(more, "dim")
+        further = [each for each in hints.levels(chosen, symbol) if each > level]
+        console.say(t("cli.hint.more", level=further[0]) if further else t("cli.hint.last"), "dim")
     console.result({"station": chosen.id, "symbol": symbol, "level": "answer" if answer else level, "lines": lines})
 
 

@@ -36,6 +36,11 @@ def hint(station: Station, symbol: str, level: int, lang: str) -> list[str]:
     return [japanese[digest(why)] for why in found.whys]
 
 
+def levels(station: Station, symbol: str) -> tuple[int, ...]:
+    """The steps that have something to say of a symbol. Raises UnknownStation."""
+    return tuple(level for level in LEVELS if hint(station, symbol, level, "en"))
+
+
 def answer(station: Station, symbol: str) -> str:
     """The reference's own text of a symbol. Raises UnknownStation for one that is not the station's or not there."""
     station.owner(symbol)

@@ -27,7 +27,7 @@ from filelock import FileLock
 from kakehashi import Mistake, paths, source, texts
 from kakehashi.journey import stations
 from kakehashi.journey.grading import Grade, Grader, Result
-from kakehashi.journey.hints import LEVELS
+from kakehashi.journey.hints import levels
 from kakehashi.journey.stations import Station
 
 EVENTS = ("grade", "hint", "predict", "drill", "sprint", "note", "exam", "run")
@@ -87,13 +87,15 @@ class Workspace:
         return next((symbol for symbol in station.symbols if symbol in open_), station.symbols[0])
 
     def next_hint(self, station: Station, symbol: str) -> int:
-        """The step after those that were shown of a symbol, at most the last."""
+        """The step after those that were shown of a symbol, at most the last that says something."""
         shown = [
             event["data"]["level"]
             for event in self.events()
             if event["type"] == "hint" and event["item"] == station.id and event["data"].get("symbol") == symbol
         ]
-        return min(max([0, *(level for level in shown if level in LEVELS)]) + 1, LEVELS[-1])
+        known = levels(station, symbol)
+        last = max([0, *(level for level in shown if level in known)])
+        return next((level for level in known if level > last), known[-1])
 
     def reset(self, station: Station) -> Path | None:
         """Put the starter back. What stood there is committed where there is git, and kept beside it: its path."""
@@ -255,8 +257,8 @@ def starter(group: Sequence[Station], lang: str) -> str:
     reference = source.read(group[0].reference)
     blank = source.blank(reference, [symbol for station in group for symbol in station.symbols])
     lines = blank.splitlines(keepends=True)
-    room, _, name = group[0].module.rpartition(".")
-    if room != "kakehashi.autograd":  # the others are models: by its REFERENCE such a file can be trained
+    if group[0].is_model:  # by its REFERENCE such a file can be trained
+        name = group[0].module.rpartition(".")[2]
         last = max((node.end_lineno or 0 for node in ast.parse(blank).body if isinstance(node, IMPORTS)), default=0)
         lines.insert(last, f'\nREFERENCE = "{name}"\n')
     words = [station.head(lang) for station in group]

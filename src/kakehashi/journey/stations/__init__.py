@@ -67,6 +67,11 @@ class Station:
         return self.reference.name
 
     @property
+    def is_model(self) -> bool:
+        """The module is a model, which can be trained, and not a part of the engine."""
+        return not self.module.startswith("kakehashi.autograd.")
+
+    @property
     def checks(self) -> tuple["Check", ...]:
         """Every check of checks.py, in order."""
         return declared(self.folder / "checks.py")
