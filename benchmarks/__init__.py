@@ -24,6 +24,10 @@ class UnknownBench(Mistake):
     """There is no bench, or no piece of it, of this name."""
 
 
+class NotInstalled(Mistake):
+    """What a bench compares with is not there."""
+
+
 def run(
     name: str, full: bool = False, tell: Callable[[Row], None] = lambda row: None, only: Collection[str] = ()
 ) -> dict:
@@ -34,7 +38,12 @@ def run(
     """
     if name not in NAMES:
         raise UnknownBench(f"there is no bench {name!r}; there are {', '.join(NAMES)}")
-    bench = import_module(f"benchmarks.{name}")
+    try:
+        bench = import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] in ("benchmarks", "kakehashi"):
+            raise
+        raise NotInstalled(f"bench {name} needs {error.name}: python bootstrap.py install --dev") from error
     known = bench.PLAIN | bench.FULL
     if unknown := [each for each in only if each not in known]:
         raise UnknownBench(f"bench {name} has no piece {unknown[0]!r}; it has {', '.join(known)}")

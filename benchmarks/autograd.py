@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,7 @@ def moons() -> tuple[Arrays, list[np.ndarray]]:
     rng = np.random.default_rng(0)
     x, y = make_moons(100, noise=0.1, random_state=0)
     weights = []
-    for n_in, n_out in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for n_in, n_out in pairwise(WIDTHS):
         weights += [rng.uniform(-1, 1, (n_out, n_in)), np.zeros(n_out)]
     return (x, 2.0 * y[:, None] - 1), weights
 
@@ -267,7 +268,7 @@ def scalar_steps(Value: Any, weights: list[np.ndarray]) -> Step:
         losses = [
             (score(point) * -wanted + 1.0).relu() for point, (wanted,) in zip(x.tolist(), y.tolist(), strict=True)
         ]
-        loss = sum(losses[1:], losses[0]) * (1 / len(losses)) + sum((p * p for p in ps[1:]), ps[0] * ps[0]) * DECAY
+        loss = sum(losses) * (1 / len(losses)) + sum(p * p for p in ps) * DECAY
         loss.backward()
         for p in ps:
             p.data -= LR * p.grad

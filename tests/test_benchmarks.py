@@ -152,6 +152,13 @@ def test_an_unknown_piece_is_one_line():
         benchmarks.run("ladder", only=["lstn"])
 
 
+def test_a_peer_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.delitem(sys.modules, "benchmarks.autograd")
+    monkeypatch.setitem(sys.modules, "micrograd", None)
+    with pytest.raises(benchmarks.NotInstalled, match="bench autograd needs micrograd.*: python bootstrap.py install"):
+        benchmarks.run("autograd")
+
+
 @pytest.fixture
 def few_names(monkeypatch, tmp_path):
     """The ladder on 40 made-up names, each there twice, with one step a run."""
