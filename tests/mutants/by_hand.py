@@ -214,13 +214,11 @@ FURTHER = {
     "norm-saved-twice": norm(
         "norm_saved", "centred, inverse, normed = kept", "_, inverse, normed = kept\ncentred = normed"
     ),
-    "norm-over-features": norm(
-        "norm_rows",
-        LINEAR,
-        "dvariance = -0.5 * inverse**3 * (dnormed * centred).sum(1, keepdims=True)\n"
-        "dcentred = dnormed * inverse + 2 / dy.shape[1] * centred * dvariance\n"
-        "return dcentred - dcentred.mean(1, keepdims=True), dweight, dbias",
+    "norm-variance-over-features": norm(
+        "norm_features", "(dnormed * centred).sum(0)", "(dnormed * centred).sum(1, keepdims=True)"
     ),
+    "norm-mean-over-features": norm("norm_features", "-dcentred.sum(0)", "-dcentred.sum(1)"),
+    "norm-mean-over-everything": norm("norm_everything", "-dcentred.sum(0)", "-dcentred.sum()"),
     "norm-overwrites-centred": norm("overwrites", SECOND, "centred *= 2 / B * dvariance\ndcentred += centred"),
     "norm-dbias-scaled": norm("norm_shift_scaled", "dy.sum(0)", "dnormed.sum(0)"),
     "norm-dweight-scaled": norm("norm_gain_twice", "(dy * normed).sum(0)", "(dnormed * normed).sum(0)"),
@@ -241,6 +239,10 @@ FURTHER = {
     "short-sample-variance": short(
         "norm_sample_variance",
         "weight * inverse * (dy - dy.mean(0) - normed * (dy * normed).sum(0) / (len(dy) - 1))",
+    ),
+    "short-features": short("norm_features", "weight * inverse * (dy - dy.mean(0) - normed * (dy * normed).mean(1))"),
+    "short-everything": short(
+        "norm_everything", "weight * inverse * (dy - dy.mean() - normed * (dy * normed).mean(0))"
     ),
     "short-three": short("type", f"({SHORT}, (dy * normed).sum(0), dy.sum(0))"),
     # tanh
