@@ -7,6 +7,7 @@ import ast
 import builtins
 import keyword
 import random
+import re
 from collections.abc import Iterator
 
 from kakehashi.source.cut import strip_comments
@@ -58,6 +59,7 @@ def scopes(text: Text) -> Iterator[Scope]:
     names = {node.id for node in ast.walk(text.tree) if isinstance(node, ast.Name)}
     arguments = {node.arg for node in ast.walk(text.tree) if isinstance(node, ast.arg)}
     taken = frozenset(names | arguments | {part for name in text.symbols for part in name.split(".")})
+    torch = re.search(r"^(import|from) torch\b", text.source, re.MULTILINE) is not None
     for nodes in text.symbols.values():
         for node in nodes:
             if isinstance(node, Function):
@@ -69,7 +71,8 @@ def scopes(text: Text) -> Iterator[Scope]:
                     if isinstance(each, ast.JoinedStr) or isinstance(each, ast.Constant) and isinstance(each.value, str)
                 ]
                 if not any("\n" in text.cut(each) or "$" in text.cut(each) for each in strings):
-                    yield Scope(node, tensors(node), taken)
+                    # another engine's Tensor has not all that torch's has
+                    yield Scope(node, tensors(node) if torch else frozenset(), taken)
 
 
 def rename_locals(source: str, rng: random.Random, share: float = SHARE) -> str:

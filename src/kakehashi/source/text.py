@@ -45,14 +45,14 @@ class Splice(NamedTuple):
 class Text:
     """A parsed source text. Raises SourceError with `name`:line where it is not Python."""
 
-    def __init__(self, source: str, name: str = "source"):
+    def __init__(self, source: str, name: str = "source", tree: ast.Module | None = None):
         self.source, self.name = source, name
         self.data = source.encode()
         first = len(BOM.encode()) if source.startswith(BOM) else 0
         # Python's own notion of a line: \f and the Unicode separators, where str.splitlines also cuts, end none
         self.starts = [first, *(line.end() for line in re.finditer(rb"\r\n|\r|\n", self.data))]
         with syntax_errors(name):
-            self.tree = ast.parse(source.removeprefix(BOM))
+            self.tree = tree or ast.parse(source.removeprefix(BOM))
 
     def offset(self, line: int, column: int) -> int:
         return self.starts[line - 1] + column
@@ -103,13 +103,17 @@ class Text:
         """The token that ends the logical line which holds a byte."""
         return next(token for token in self.tokens if token.kind == tokenize.NEWLINE and token.start >= offset)
 
+    @cached_property
+    def long_strings(self) -> list[tuple[int, int]]:
+        """The bytes of each token over several lines."""
+        return [(token.start, token.end) for token in self.tokens if "\n" in token.text.strip("\r\n")]
+
     def reindent(self, start: int, end: int, old: bytes, new: bytes) -> bytes:
         """The bytes start..end with the indentation `old` of their lines turned into `new`, strings left alone."""
-        inside = [(token.start, token.end) for token in self.tokens if "\n" in token.text.strip("\r\n")]
         place = start
         pieces = []
         for line in self.data[start:end].splitlines(keepends=True):
-            in_string = any(a < place < b for a, b in inside)
+            in_string = any(a < place < b for a, b in self.long_strings)
             pieces.append(line if in_string or not line.startswith(old) else new + line[len(old) :])
             place += len(line)
         return b"".join(pieces)
@@ -158,7 +162,14 @@ class Text:
 @lru_cache(maxsize=16)
 def parsed(source: str, name: str = "source") -> Text:
     """Text(source, name), remembered: the rooms above ask one thing after the other of the same few files."""
-    return Text(source, name)
+    with syntax_errors(name):
+        return Text(source, name, _tree(source))
+
+
+@lru_cache(maxsize=16)
+def _tree(source: str) -> ast.Module:
+    """The same for a text under every name: parsing takes the longest."""
+    return ast.parse(source.removeprefix(BOM))
 
 
 class syntax_errors:
