@@ -111,7 +111,10 @@ class Value:
         return order
 
     def backward(self) -> None:
-        """Add to each `.grad` how this value moves with that one: the chain rule, from the end to the beginning."""
+        """Add to each `.grad` how this value moves with that one: the chain rule, from the end to the beginning.
+
+        It may be called again, on this value or on others: leaves collect, what lies between starts anew.
+        """
         order = self.order()
         # what lies between starts anew: only leaves collect over several calls, as parameters do over a batch
         for value in order:

@@ -115,12 +115,17 @@ def say(text: str = "", style: str | None = None, indent: int = 0) -> None:
 
 
 def error(text: str) -> None:
-    """Print one line on stderr."""
+    """Print one line on stderr; on a terminal, broken between words."""
     try:
         line = t("cli.error", message=text)
     except texts.TextError:  # the language itself is what is wrong
         line = f"error: {text}"
-    print(texts.plain(line, sys.stderr.encoding), file=sys.stderr)
+    line = texts.plain(line, sys.stderr.encoding)
+    if sys.stderr.isatty():
+        screen = Screen(file=sys.stderr, highlight=False, markup=False)
+        screen.print(Text(line))
+    else:
+        print(line, file=sys.stderr)
 
 
 def table(columns: list[str], rows: list[list[Any]], numbers: tuple[int, ...] = ()) -> None:

@@ -151,10 +151,14 @@ def hint(
     level = level or workspace.next_hint(chosen, symbol)
     lines = [hints.answer(chosen, symbol)] if answer else hints.hint(chosen, symbol, level, texts.language())
     workspace.event("hint", chosen.id, symbol=symbol, level="answer" if answer else level)
-    console.say(symbol if answer else t("cli.hint.heading", symbol=symbol, level=level), "bold")
+    known = hints.levels(chosen, symbol)
+    further = [each for each in known if each > level]
+    if answer or level not in known:
+        console.say(symbol, "bold")
+    else:
+        console.say(t("cli.hint.heading", symbol=symbol, place=known.index(level) + 1, n=len(known)), "bold")
     console.say("\n".join(lines) or t("cli.hint.none", symbol=symbol))
     if not answer:
-        further = [each for each in hints.levels(chosen, symbol) if each > level]
         console.say(t("cli.hint.more", level=further[0]) if further else t("cli.hint.last"), "dim")
     console.result({"station": chosen.id, "symbol": symbol, "level": "answer" if answer else level, "lines": lines})
 
@@ -181,6 +185,9 @@ def fault_list(model: Annotated[str | None, typer.Argument(help=t("cli.fault.mod
     from kakehashi import faults
 
     found = faults.catalogue(model)
+    if not found:
+        stems = sorted({each.stem for each in faults.catalogue()})
+        raise faults.UnknownFault(f"there are no faults of {model!r}; there are those of {', '.join(stems)}")
     titles = [faults.texts(each, texts.language())["title"] for each in found]
     rows = [[each.id, title] for each, title in zip(found, titles, strict=True)]
     console.table([t("cli.fault.column_id"), t("cli.fault.column_title")], rows)

@@ -135,6 +135,7 @@ def draw(curves: Mapping[str, Sequence[float]]) -> "Figure":
         below.set_yscale("log")
         below.set_ylim(1e-17, 1)
         below.set_yticks([1e-16, 1e-12, 1e-8, 1e-4, 1])
+        below.xaxis.get_major_locator().set_params(integer=True)
         below.set_xlabel(t("examples.bridge.step"))
         below.set_ylabel(t("examples.bridge.difference"))
         most = max(max(gaps) for gaps in apart.values())

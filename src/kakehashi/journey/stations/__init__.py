@@ -19,6 +19,7 @@ Nothing here imports torch: a client lists, describes and refuses before the gra
 """
 
 import ast
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -91,7 +92,7 @@ class Station:
     def say(self, key: str, values: dict, lang: str) -> str:
         """What Wrong(key, **values) says to a person: the station's own words, else those that all stations share."""
         name = f"wrong {key}"
-        words = (SHARED.all(lang) | self.texts.all(lang))[name].format(**values)
+        words = flowing((SHARED.all(lang) | self.texts.all(lang))[name]).format(**values)
         return "\n".join(line for line in words.splitlines() if line.strip())  # not all errors have a line of code
 
     def head(self, lang: str) -> str:
@@ -102,7 +103,7 @@ class Station:
 
     def hint(self, symbol: str, lang: str) -> str:
         """Hint 1: the idea of a symbol."""
-        return self.texts.all(lang)[f"hint {self.owner(symbol)}"].partition(WHY)[0].strip()
+        return flowing(self.texts.all(lang)[f"hint {self.owner(symbol)}"].partition(WHY)[0].strip())
 
     def japanese(self, symbol: str) -> dict[str, str]:
         """digest -> Japanese of the why-comments of a symbol."""
@@ -168,6 +169,15 @@ def declared(path: Path) -> tuple[Check, ...]:
                 symbol, order = [*mark.args, *(word.value for word in mark.keywords)]
                 found.append(Check(function.name, ast.literal_eval(symbol), ast.literal_eval(order)))
     return tuple(sorted(found, key=lambda check: check.order))
+
+
+def flowing(text: str) -> str:
+    """A text with one line a paragraph, for screens of any width; a line that is set in stays one of its own.
+
+    Between two Japanese characters a line break is no space.
+    """
+    text = re.sub(r"(?<=[\u3000-\u9fff\uff00-\uffef])\n(?=[\u3000-\u9fff\uff00-\uffef])", "", text)
+    return re.sub(r"(?<=[^\n])\n(?=[^\s])", " ", text)
 
 
 def digest(comment: str) -> str:

@@ -584,7 +584,12 @@ def compare(Value: type, graph: Graph, *roots: str) -> None:
     seen, right = {name: value.grad for name, value in values.items()}, gradients(graph, *roots)
     for name in reversed(graph):
         try:
-            same(f"{name}.grad ({told(graph)})", seen[name], right[name], tol=EXACT)
+            same(
+                f"{name}.grad after {', '.join(f'{root}.backward()' for root in roots)} ({told(graph)})",
+                seen[name],
+                right[name],
+                tol=EXACT,
+            )
         except Wrong as wrong:
             said = {"name": f"{name}.grad", "seen": seen[name], "expected": right[name], "graph": told(graph)}
             for key, given in mistakes(graph, *roots).items():
