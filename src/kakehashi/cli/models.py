@@ -10,8 +10,6 @@ from kakehashi.cli import console
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
-    from kakehashi.data import Split
-    from kakehashi.inference import Completion
     from kakehashi.runs import Run
 
 Root = Annotated[Path, typer.Option("--root", help=t("cli.option.root"))]
@@ -23,7 +21,7 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help=t("cli.option.run_p
 def train(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help=t("cli.train.model"))] = "gpt2",
-    data: Annotated[str, typer.Option(help=t("cli.train.data"))] = "identifiers",
+    data: Annotated[str | None, typer.Option(help=t("cli.train.data"))] = None,
     preset: Annotated[str | None, typer.Option(help=t("cli.train.preset"))] = None,
     steps: Annotated[int | None, typer.Option(help=t("cli.train.steps"))] = None,
     batch_size: Annotated[int | None, typer.Option(help=t("cli.train.batch_size"))] = None,
@@ -38,7 +36,7 @@ def train(
     device: Device = "cpu",
     seed: Seed = 1337,
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
-    split: Annotated[str, typer.Option(help=t("cli.train.split"))] = "distinct",
+    split: Annotated[str | None, typer.Option(help=t("cli.train.split"))] = None,
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
@@ -46,6 +44,7 @@ def train(
     root: Root = Path("runs"),
 ) -> None:
     from kakehashi import training
+    from kakehashi.cli import samples
     from kakehashi.cli.progress import Watched, duration
     from kakehashi.runs import Run
     from kakehashi.training.numpy_engine import threads as numpy_threads
@@ -69,9 +68,9 @@ def train(
         made = Run.open(resume)
         if made.config.train.get("engine") == "numpy" and made.config.threads != (now := numpy_threads()):
             console.say(t("cli.train.threads", run=made.path, before=made.config.threads, now=now), "yellow")
-        texts = training.open_split(made.config)
-        warn_of_shared(texts)
-        sources = training.open_sources(made.config, made.tokenizer, texts)
+        parts = training.open_split(made.config)
+        warn_of_shared(parts)
+        sources = training.open_sources(made.config, made.codec, parts)
     else:
         plan = training.plan(
             model,
@@ -104,32 +103,17 @@ def train(
         training.train(made.config, made, [watched], sources=sources)
     finally:
         watched.close()
-    completions = written(made, made.config.train["device"], [""] * 8, max_tokens=60, seed=made.config.seed)
-    made.write_samples(samples_page(made.name, [each.text for each in completions]))
+    made.write_samples(samples.page(made, sources[1]))
     summary = made.summary()
-    console.say(t("cli.train.done", val=summary["val_loss"], time=duration(summary["seconds"]), run=made.path))
+    ends = {"val": summary["val_loss"], "right": summary.get("right"), "time": duration(summary["seconds"])}
+    console.say(t(f"cli.train.done.{made.config.task}", **ends, run=made.path))
     console.result({"run": str(made.path), **summary})
 
 
-def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[Completion]":
-    """What a run's model writes after the prompts; a mistake in a learner's own code is one line."""
-    from kakehashi.inference import Engine
-    from kakehashi.runs import learners_code
-
-    with learners_code(run.path / "source.py", everything=False):
-        return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
-
-
-def warn_of_shared(split: "Split") -> None:
-    """Say where texts are validated on that are trained on, too."""
+def warn_of_shared(split: Any) -> None:
+    """Say where data are validated on that are trained on, too."""
     if split.shared:
         console.say(t("cli.train.shared", share=split.shared, split=split.name), "yellow")
-
-
-def samples_page(name: str, samples: list[str]) -> str:
-    """samples.md of a run."""
-    fences = "\n\n".join(f"```\n{sample}\n```" for sample in samples)
-    return f"# {name}\n\n{fences}\n"
 
 
 def sample(
@@ -144,6 +128,7 @@ def sample(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
+    from kakehashi.cli.samples import written
     from kakehashi.runs import Run
 
     completions = written(
@@ -204,8 +189,8 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "data": data.name,
         "use": t(f"cli.show.{'private' if run.private else 'public'}_data"),
         "split": data.split,
-        "unit": data.unit,
-        "window": data.block_size,
+        "unit": data.unit or "",
+        "window": data.block_size or "",
         "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
         "engine": config.train.get("engine", "torch"),
         "seed": config.seed,

@@ -49,7 +49,11 @@ class TorchEngine:
 
     def tensors(self, batch: Batch) -> Batch:
         """The batch with its arrays on the device."""
-        return batch._replace(inputs=tuple(map(self.tensor, batch.inputs)), targets=self.tensor(batch.targets))
+        return batch._replace(
+            inputs=tuple(map(self.tensor, batch.inputs)),
+            targets=self.tensor(batch.targets),
+            options={name: self.tensor(array) for name, array in batch.options.items()},
+        )
 
     def no_grad(self) -> AbstractContextManager:
         return torch.no_grad()
