@@ -164,10 +164,10 @@ class Block(nn.Module):
         self.residual = config.residual
         fused, inner = config.fused, n_out // 4
         if config.bottleneck:
-            units = [Unit(n_in, inner, 1, 1, fused), Unit(inner, inner, 3, stride, fused), Unit(inner, n_out, 1, 1, fused)]
+            shapes = [(n_in, inner, 1, 1), (inner, inner, 3, stride), (inner, n_out, 1, 1)]
         else:
-            units = [Unit(n_in, n_out, 3, stride, fused), Unit(n_out, n_out, 3, 1, fused)]
-        self.units = nn.ModuleList(units)
+            shapes = [(n_in, n_out, 3, stride), (n_out, n_out, 3, 1)]
+        self.units = nn.ModuleList(Unit(*shape, fused) for shape in shapes)
         self.shortcut: nn.Module = nn.Identity()
         if config.residual and (stride > 1 or n_in != n_out):
             pad = config.shortcut == "pad"

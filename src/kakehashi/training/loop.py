@@ -14,7 +14,6 @@ import numpy as np
 
 from kakehashi import Mistake
 from kakehashi.data import Batch, Batches
-from kakehashi.models.protocol import Output
 from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
 from kakehashi.training import tasks
 from kakehashi.training.numpy_engine import NumpyEngine
@@ -160,7 +159,7 @@ def loop(state: State, train_source: Batches, val_source: Batches, seed: int, ca
     tell(callbacks, "on_end", state)
 
 
-def read(model: Any, batch: Batch, carried: Any) -> tuple[Output, Any]:
+def read(model: Any, batch: Batch, carried: Any) -> tuple[Any, Any]:
     """(logits and mean loss of a batch, the state it leaves). One that follows another is read from `carried`, what
     that one left.
 
@@ -173,7 +172,7 @@ def read(model: Any, batch: Batch, carried: Any) -> tuple[Output, Any]:
 
 
 class Measured(NamedTuple):
-    """loss: the mean over every target, in nats. right: the share of the items whose answer is wholly right, or None."""
+    """loss: the mean over every target, in nats. right: the share of items whose answer is wholly right, or None."""
 
     loss: float
     right: float | None = None

@@ -104,7 +104,7 @@ def plan(
     private = ready.spec.private or (start is not None and start.private)
     return Plan(
         RunConfig(
-            task=family.task,
+            task=family.task,  # pyright: ignore[reportArgumentType]: tasks.of has checked it
             model=ModelSpec(family.name, asdict(ready.config), resolved.borrowed),
             data=replace(ready.spec, private=private),
             train=asdict(checked),
@@ -143,7 +143,7 @@ def open_test(config: RunConfig, codec: Any) -> Batches:
 
 
 def _seen(start: Run, split: Any) -> float | None:
-    """The share of the data to validate on that another run was trained on; None where its data are not as they were."""
+    """The share of what is validated on that another run was trained on; None where its data are not as they were."""
     try:
         return split.share_in(open_split(start.config).train)
     except Mistake:
