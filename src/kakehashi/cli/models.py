@@ -225,14 +225,22 @@ def data_list() -> None:
         console.say(f"  {each.about}")
         console.say(f"  {each.licence}: {each.use}", "dim")
         console.say(f"  {each.found or where(each)}", "dim")
-    keys = ("name", "about", "unit", "licence", "use", "url", "sha256")
-    facts = [{key: getattr(each, key) for key in keys} | {"found": str(each.found or "")} for each in sets]
+    keys = ("name", "about", "unit", "licence", "use")
+    facts = [
+        {key: getattr(each, key) for key in keys}
+        | {"files": [asdict(file) for file in each.files], "found": str(each.found or "")}
+        for each in sets
+    ]
     console.result({"data": facts})
 
 
 def where(dataset) -> str:
     """Where a set that is not on the disk comes from."""
-    return t("cli.data.to_get", name=dataset.name) if dataset.url else t("cli.data.made_here")
+    if not dataset.files:
+        return t(f"cli.data.made_here_{'image' if dataset.unit == 'image' else 'text'}")
+    if not all(file.url for file in dataset.files):
+        return t("cli.data.to_bring", files=", ".join(file.path for file in dataset.files))
+    return t("cli.data.to_get", name=dataset.name)
 
 
 @data.command("get", help=t("cli.data.get"))
