@@ -2,7 +2,7 @@
 
     runs/gpt2-names-0001/
       config.json          what it takes to repeat the run
-      tokenizer.json       self-contained
+      tokenizer.json       self-contained; of images images.json, their form and classes
       source.py            only when the model is the learner's own: the code that was trained, reloaded from here
       model.safetensors    the best weights on validation
       metrics.jsonl        one JSON object a line
@@ -35,13 +35,18 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kakehashi import Mistake, models, source, tokenizers
+from kakehashi.data import images
 from kakehashi.models.protocol import Family
 from kakehashi.paths import TEMPORARY, atomic_write
 
 Arrays = dict[str, np.ndarray]
 LONGEST_WINDOW = 2**31  # tokens; below it, places in a text are exact in int64
 # by task: the file of the codec, what stands between a person's input and the model's numbers, and what reads it
-CODECS = {"lm": ("tokenizer.json", tokenizers.load), "seq2seq": ("tokenizer.json", tokenizers.load)}
+CODECS = {
+    "lm": ("tokenizer.json", tokenizers.load),
+    "seq2seq": ("tokenizer.json", tokenizers.load),
+    "classify": ("images.json", images.load_form),
+}
 
 
 class RunError(Mistake):
@@ -73,6 +78,9 @@ class DataSpec:
     unit: str | None = None
     block_size: Annotated[int, Field(ge=1, lt=LONGEST_WINDOW)] | None = None  # tokens in a training window
     encoding: str | None = None
+    size: int | None = None  # of images: pixels, height and width
+    shift: int | None = None  # in training, up to so many pixels
+    flip: bool | None = None  # in training, half of them mirrored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +184,11 @@ class Run:
 
     @property
     def tokenizer(self):
-        """The codec of a run on text."""
+        """The codec of a run on text. Raises RunError for a run on images."""
+        if self.config.task == "classify":
+            raise RunError(
+                f"{self.path} learnt to classify images, not to write: `kakehashi classify {self.path} IMAGE`"
+            )
         return self.codec
 
     @cached_property

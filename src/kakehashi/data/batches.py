@@ -183,6 +183,13 @@ def _cut(sizes: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     return starts, lengths
 
 
+def items(step: int, batch_size: int, n_items: int, seed: int) -> np.ndarray:
+    """(B,): the numbers of the items that a training step reads, of n_items; an epoch is a permutation of all."""
+    epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_items)
+    walked = [_epoch(n_items, 1, seed, epoch)[0][places[epochs == epoch]] for epoch in range(epochs[0], epochs[-1] + 1)]
+    return np.concatenate(walked)
+
+
 @lru_cache(maxsize=8)
 def _epoch(n_items: int, n_targets: int, seed: int, epoch: int) -> tuple[np.ndarray, int]:
     """The order of an epoch's items, and the offset by which a stream's cuts move. Kept: a step asks for the same."""

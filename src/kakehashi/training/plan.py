@@ -58,6 +58,9 @@ def plan(
     unit: str | None = None,
     split: str | None = None,
     window: int | None = None,
+    size: int | None = None,
+    shift: int | None = None,
+    flip: bool | None = None,
     from_run: str | Path | None = None,
     **settings: Any,
 ) -> Plan:
@@ -69,6 +72,8 @@ def plan(
     Language models: encoding, unit: as `data.corpus` takes them. split: "distinct" (Corpus.split) or "lecture"
     (Corpus.lecture_split); None: distinct. window: tokens in a training window of a model that slides over the text,
     and so how far backpropagation reaches back; longer documents are cut into such pieces; None: 64.
+    Classifiers: size: height and width of the images, in pixels; None: as they are, of a folder 32. shift, flip: how
+    training varies them, see `data.images.Shown`; None: as leaves the classes of these data as they are.
     Raises a Mistake: one line that names what is wrong with its value.
     """
     checked = TrainSettings.of(settings)
@@ -88,6 +93,7 @@ def plan(
         raise TrainingError(f"preset {preset!r} does not go with the weights of {start.path}: leave one of them out")
 
     options = {"encoding": encoding, "unit": unit, "split": split, "window": window}
+    options |= {"size": size, "shift": shift, "flip": flip}
     options = {name: value for name, value in options.items() if value is not None}
     for name in [*options, *(["carry"] if checked.carry else [])]:
         if name not in task.OPTIONS:

@@ -37,7 +37,8 @@ class TorchEngine:
     def build(self, family: Family, config: Any, seed: int) -> nn.Module:
         """A model in training mode, weights drawn from `seed`; what is random later (dropout) goes on from there."""
         torch.manual_seed(seed)
-        return family.Model(config).to(self.device).train()
+        # of each place of an image, all channels side by side: where convolutions are fastest. Other weights stay
+        return family.Model(config).to(self.device, memory_format=torch.channels_last).train()
 
     def optimizer(self, model: nn.Module, settings: TrainSettings) -> AdamW:
         """AdamW with weight decay on matrices only."""
