@@ -191,6 +191,13 @@ class Run:
             )
         return self.codec
 
+    @property
+    def form(self):
+        """The codec of a run on images. Raises RunError for a run on text."""
+        if self.config.task != "classify":
+            raise RunError(f"{self.path} learnt from text, not from images: choose a run of a classifier")
+        return self.codec
+
     @cached_property
     def source(self) -> str | None:
         """The learner's code, where the model is their own."""

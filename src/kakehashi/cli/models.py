@@ -1,6 +1,7 @@
-"""Commands that make and use runs: train, sample, runs, show, data."""
+"""Commands that make and use runs: train, sample, classify, eval, runs, show, data."""
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,13 @@ Root = Annotated[Path, typer.Option("--root", help=t("cli.option.root"))]
 Device = Annotated[str, typer.Option(help=t("cli.option.device"))]
 Seed = Annotated[int, typer.Option(help=t("cli.option.seed"))]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help=t("cli.option.run_path"))]
+
+
+class Split(StrEnum):
+    """The part of a run's data to measure on."""
+
+    val = "val"
+    test = "test"
 
 
 def train(
@@ -38,6 +46,9 @@ def train(
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
     split: Annotated[str | None, typer.Option(help=t("cli.train.split"))] = None,
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    size: Annotated[int | None, typer.Option(help=t("cli.train.size"))] = None,
+    shift: Annotated[int | None, typer.Option(help=t("cli.train.shift"))] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help=t("cli.train.flip"))] = None,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
     resume: Annotated[Path | None, typer.Option(help=t("cli.train.resume"))] = None,
@@ -82,6 +93,9 @@ def train(
             unit=unit,
             split=split,
             window=window,
+            size=size,
+            shift=shift,
+            flip=flip,
             from_run=from_run,
             device=device,
             **{name: value for name, value in given.items() if value is not None},
@@ -147,6 +161,48 @@ def sample(
     console.result({"run": str(run), "prompt": prompt, "samples": [each.text for each in completions]})
 
 
+def classify(
+    run: RunPath,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help=t("cli.classify.images"))],
+    device: Device = "cpu",
+) -> None:
+    from kakehashi.inference import classify
+    from kakehashi.runs import Run, learners_code
+
+    opened = Run.open(run)
+    with learners_code(opened.path / "source.py", everything=False):
+        answers = classify(opened.load_model(), opened.form, images, device)
+    for path, answer in zip(images, answers, strict=True):
+        likely = "  ".join(f"{name} {p:.1%}" for name, p in answer)
+        console.say(f"{path}: {likely}")
+    found = [
+        {"image": str(path), "classes": [{"class": name, "probability": p} for name, p in answer]}
+        for path, answer in zip(images, answers, strict=True)
+    ]
+    console.result({"run": str(run), "images": found})
+
+
+def evaluate(
+    run: RunPath,
+    split: Annotated[Split, typer.Option(help=t("cli.eval.split"))] = Split.val,
+    device: Device = "cpu",
+) -> None:
+    from kakehashi import training
+    from kakehashi.runs import Run, learners_code
+
+    opened = Run.open(run)
+    config, codec = opened.config, opened.codec
+    source = training.open_test(config, codec) if split == "test" else training.open_sources(config, codec)[1]
+    with learners_code(opened.path / "source.py", everything=False):
+        engine = training.TorchEngine(device)
+        model = opened.load_model().to(engine.device)
+        loss, right = training.measure(model, source, engine, right=training.tasks.of(config.task).right)
+    key = "cli.eval.loss" if right is None else "cli.eval.right"
+    console.say(t(key, split=t(f"cli.eval.{split.value}"), loss=loss, right=right, n=source.n_items))
+    share = {} if right is None else {"right": right}
+    console.result({"run": str(run), "split": split.value, "loss": loss, **share, "n": source.n_items})
+
+
 def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path("runs")) -> None:
     from kakehashi.runs import list_runs
 
@@ -154,9 +210,11 @@ def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path
     if not found:
         console.say(t("cli.runs.none", root=root))
     else:
-        columns = ["run", "step", "val_loss", "seconds"]  # the name says model and data
-        rows = [[each["run"], each["step"], shown(each["val_loss"]), round(each["seconds"])] for each in found]
-        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=(1, 2, 3))
+        columns = ["run", "step", "val_loss", "right", "seconds"]  # the name says model and data
+        if not any("right" in each for each in found):
+            columns.remove("right")
+        rows = [[shown(each.get(column), column) for column in columns] for each in found]
+        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=range(1, len(columns)))
     console.result({"runs": found})
 
 
@@ -165,12 +223,18 @@ def show(run: RunPath) -> None:
 
     opened = Run.open(run)
     summary = opened.summary()
-    rows = [[t(f"cli.show.fact.{name}"), shown(value)] for name, value in facts(opened, summary).items() if value != ""]
+    rows = [
+        [t(f"cli.show.fact.{name}"), shown(value, name)]
+        for name, value in facts(opened, summary).items()
+        if value != ""
+    ]
     console.table([t("cli.show.what"), t("cli.show.value")], rows)
     evaluations = [row for row in opened.metrics() if row["split"] == "val"]
     console.say()
-    rows = [[row["step"], shown(row["loss"])] for row in evaluations]
-    console.table([t("cli.runs.step"), t("cli.runs.val_loss")], rows, numbers=(0, 1))
+    columns = ["step", "loss", "right"][: 2 + ("right" in summary)]
+    rows = [[shown(row[column], column) for column in columns] for row in evaluations]
+    names = {"loss": "val_loss"}
+    console.table([t(f"cli.runs.{names.get(column, column)}") for column in columns], rows, numbers=range(len(columns)))
     samples = opened.path / "samples.md"
     if samples.exists():
         console.say("\n" + samples.read_text(encoding="utf-8"))
@@ -191,25 +255,36 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "split": data.split,
         "unit": data.unit or "",
         "window": data.block_size or "",
+        "size": data.size or "",
+        "varied": ""
+        if data.shift is None
+        else t("cli.show.mirrored" if data.flip else "cli.show.shifted", n=data.shift),
         "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
         "engine": config.train.get("engine", "torch"),
         "seed": config.seed,
         "started_from": config.started_from or "",
         "step": f"{summary['step']}/{summary['steps']}",
         "val_loss": summary["val_loss"],
+        "right": summary.get("right", ""),
         "seconds": summary["seconds"],
     }
 
 
+DECIDED = ("vocab_size", "n_classes", "n_channels", "fused")  # in a Config, by the data and `train`
+
+
 def preset_of(run: "Run") -> str:
     """The preset of a reference that the run's Config is, but for what the data and `train` decide; "" for none."""
-    chosen = {name: value for name, value in asdict(run.model_config).items() if name not in ("vocab_size", "fused")}
+    chosen = {name: value for name, value in asdict(run.model_config).items() if name not in DECIDED}
     return next((name for name, each in run.family.presets.items() if chosen.items() <= asdict(each).items()), "")
 
 
-def shown(value) -> str:
-    """A value of a table."""
-    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+def shown(value: Any, name: str = "") -> str:
+    """A value of a table, of the column or the fact of that name."""
+    if value is None:
+        return "-"
+    form = {"right": ".1%", "seconds": ".0f"}.get(name, ".3f")
+    return format(value, form) if isinstance(value, float) else str(value)
 
 
 data = typer.Typer(rich_markup_mode=None)

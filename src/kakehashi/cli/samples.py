@@ -28,4 +28,20 @@ def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[
         return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
 
 
-SAMPLES = {"lm": texts}
+def classes(run: "Run", val: "Batches") -> str:
+    """A table of a classifier's classes: how many of their images it knows, and what it takes the others for."""
+    from kakehashi.inference import confusion
+    from kakehashi.runs import learners_code
+
+    names = run.form.classes
+    with learners_code(run.path / "source.py", everything=False):
+        table = confusion(run.load_model(), val, len(names), run.config.train["device"])  # (V, V)
+    lines = ["| class | images | right | taken for |", "|---|--:|--:|---|"]
+    for name, row, i in zip(names, table, range(len(names)), strict=True):
+        others = sorted((j for j in range(len(names)) if j != i and row[j]), key=lambda j: -row[j])[:3]
+        share = f"{row[i] / row.sum():.1%}" if row.sum() else "-"
+        lines.append(f"| {name} | {row.sum()} | {share} | {', '.join(f'{names[j]} {row[j]}' for j in others)} |")
+    return "\n".join(lines)
+
+
+SAMPLES = {"lm": texts, "classify": classes}

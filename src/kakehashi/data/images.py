@@ -141,7 +141,7 @@ class Form:
 
     @classmethod
     def of(cls, classes: tuple[str, ...], images: Images) -> "Form":
-        """The form of these images. Raises DataError where a channel has one value only: nothing could be seen in it."""
+        """The form of these images. Raises DataError where a channel has one value only."""
         values = images.pixels.reshape(-1, images.pixels.shape[-1]) / 255  # (N H W, C)
         mean, deviation = values.mean(0), values.std(0)
         if not deviation.all():

@@ -6,6 +6,7 @@ training.train(plan.config, run, callbacks=[...], sources=plan.sources)
 training.train(run.config, run)                                        # goes on where the run was killed
 """
 
+from kakehashi.training import tasks
 from kakehashi.training.loop import Measured, evaluate, measure, train
 from kakehashi.training.numpy_engine import NumpyEngine
 from kakehashi.training.plan import Plan, open_sources, open_split, open_test, plan
@@ -29,5 +30,6 @@ __all__ = [
     "open_split",
     "open_test",
     "plan",
+    "tasks",
     "train",
 ]

@@ -62,7 +62,7 @@ def open_sources(config: RunConfig, codec: Form, split: images.Split) -> tuple[S
 
 
 def open_test(config: RunConfig, codec: Form) -> Shown:
-    """The images that training never sees. Raises DataError where a folder has none, TrainingError for other classes."""
+    """The images that training never sees. Raises DataError where there are none, TrainingError for other classes."""
     found = images.read(config.data.source, config.data.size, "test")
     if found.classes != codec.classes:
         raise TrainingError(
