@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kakehashi.models.protocol import Output
+from kakehashi.models.protocol import IGNORE, Output
 
 TASK = "classify"
 
@@ -50,8 +50,13 @@ class Config:
             raise ValueError(f"stem must be small or large, got {self.stem!r}")
         if self.shortcut not in ("projection", "pad"):
             raise ValueError(f"shortcut must be projection or pad, got {self.shortcut!r}")
-        if self.shortcut == "pad" and list(self.widths) != sorted(self.widths):
-            raise ValueError(f"shortcut pad needs widths that never shrink, got {self.widths}")
+        widths = [self.stem_width, *self.widths]
+        if self.shortcut == "pad" and widths != sorted(widths):
+            raise ValueError(f"shortcut pad needs widths that never shrink, from the stem's on, got {widths}")
+
+    @property
+    def stem_width(self) -> int:
+        return self.widths[0] if self.stem == "small" else 64
 
 
 PRESETS = {
@@ -149,7 +154,7 @@ class Pad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W')."""
         x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, H', W')
-        return F.pad(x, (0, 0, 0, 0, 0, self.more))  # (B, C_out, H', W')
+        return F.pad(x, (0, 0, 0, 0, 0, self.more))  # pads from the last axis backwards: W, H, C
 
 
 class Block(nn.Module):
@@ -179,7 +184,7 @@ class Block(nn.Module):
         y = x
         for unit in inner:
             y = F.relu(unit(y))
-        y = last(y)  # (B, C_out, H', W'): without relu, so that it can take away as well as add
+        y = last(y)  # without relu, so that it can take away as well as add
         if self.residual:
             y = self.shortcut(x) + y
         return F.relu(y)
@@ -195,7 +200,7 @@ class ResNet(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        width = config.widths[0] if config.stem == "small" else 64
+        width = config.stem_width
         size, stride = (3, 1) if config.stem == "small" else (7, 2)
         self.stem = Unit(config.n_channels, width, size, stride, config.fused)
         blocks = []
@@ -208,7 +213,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(width, config.n_classes)
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Output:
-        """x (B, C, H, W) float, targets (B) int -> logits (B, V), loss, the mean of -log p(target) in nats."""
+        """x (B, C, H, W), targets (B) -> logits (B, V), loss."""
         x = F.relu(self.stem(x))  # (B, C, H', W')
         if self.config.stem == "large":
             x = F.max_pool2d(x, 3, stride=2, padding=1)
@@ -216,7 +221,17 @@ class ResNet(nn.Module):
             x = block(x)
         # where something was seen does not matter: the mean over all places
         logits = self.head(x.mean((2, 3)))  # (B, V)
-        return Output(logits, None if targets is None else F.cross_entropy(logits, targets))
+        return Output(logits, None if targets is None else cross_entropy(logits, targets))
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean of -log p(target) over the targets that count (those that are not -100), in nats.
+
+    logits (B, V), targets (B) -> scalar. Nothing counted: 0, with zero gradients.
+    """
+    total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    # the mean is over counted targets; at least 1 keeps an empty batch from 0 / 0
+    return total / (targets != IGNORE).sum().clamp(min=1)
 
 
 # The same by torch's kernel: nothing to learn from, faster. Config.fused chooses it; a test holds them equal.
