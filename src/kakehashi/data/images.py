@@ -142,11 +142,16 @@ class Form:
     @classmethod
     def of(cls, classes: tuple[str, ...], images: Images) -> "Form":
         """The form of these images. Raises DataError where a channel has one value only."""
-        values = images.pixels.reshape(-1, images.pixels.shape[-1]) / 255  # (N H W, C)
-        mean, deviation = values.mean(0), values.std(0)
-        if not deviation.all():
-            raise DataError("all images are of one and the same colour: choose others")
-        return cls(classes, images.pixels.shape[1], values.shape[1], tuple(mean.tolist()), tuple(deviation.tolist()))
+        channels = images.pixels.reshape(-1, images.pixels.shape[-1]).T  # (C, N H W)
+        values, means, deviations = np.arange(256), [], []
+        for channel in channels:
+            shares = np.bincount(channel, minlength=256) / len(channel)
+            mean = shares @ values
+            means.append(float(mean / 255))
+            deviations.append(float(np.sqrt(shares @ np.square(values - mean)) / 255))
+            if shares.max() == 1:
+                raise DataError("all images are of one and the same colour: choose others")
+        return cls(classes, images.pixels.shape[1], len(channels), tuple(means), tuple(deviations))
 
     def numbers(self, pixels: np.ndarray) -> np.ndarray:
         """(N, H, W, C) uint8 -> (N, C, H, W) float32, each channel of mean 0 and deviation 1 in the training images."""
@@ -166,22 +171,26 @@ class Form:
     def from_dict(cls, content: dict[str, Any]) -> "Form":
         """What `to_dict()` gave. Raises DataError where it is something else."""
         try:
-            values = {name: content[name] for name in cls.__dataclass_fields__}
-            form = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-            lengths = len(form.mean), len(form.deviation)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"it is not the form of images: {error}") from error
-        if content.get("format") != 1 or content.get("kind") != "images" or lengths != (form.channels, form.channels):
-            raise DataError(f"it is not the form of images in format 1, got {str(content)[:80]!r}")
-        return form
+            if (content["format"], content["kind"]) != (1, "images"):
+                raise ValueError("need format 1 and kind 'images'")
+            classes, size, channels, *scale = (content[name] for name in cls.__dataclass_fields__)
+            mean, deviation = (tuple(map(float, values)) for values in scale)
+            if not (len(mean) == len(deviation) == channels in (1, 3) and min(deviation) > 0 and size >= 1):
+                raise ValueError("the values do not go together")
+            return cls(tuple(map(str, classes)), int(size), channels, mean, deviation)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"this is not the form of images ({error}), got {str(content)[:80]!r}") from error
 
 
 def load_form(path: str | Path) -> Form:
     """The form in a JSON file, such as a run's images.json. Raises DataError, with the file's name."""
+    raw = read_bytes(path)
     try:
-        return Form.from_dict(json.loads(read_bytes(path)))
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{path} does not hold the form of images: {error}") from error
+        return Form.from_dict(json.loads(raw))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 class Shown:
@@ -359,7 +368,7 @@ def _pixels(image: Any, size: int, channels: int) -> np.ndarray:
         image = page
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BOX)  # the mean of what a pixel covers
     return np.asarray(image).reshape(size, size, channels)
 
 
