@@ -317,8 +317,7 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
             raw = read_bytes(file)
             try:
                 image = _opened(raw, file)
-                image.load()
-            except (DataError, OSError):
+            except DataError:
                 skipped += 1
                 continue
             found.append(image)
@@ -344,7 +343,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _opened(raw: bytes, path: Any) -> Any:
-    """A Pillow image of a file's bytes. Raises DataError where they are none."""
+    """A Pillow image of a file's bytes, upright and decoded. Raises DataError where they are none."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -388,5 +387,5 @@ def _known() -> str:
 def _sha256(pieces: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
-        digest.update(np.ascontiguousarray(piece) if isinstance(piece, np.ndarray) else piece)
+        digest.update(piece.tobytes() if isinstance(piece, np.ndarray) else piece)
     return digest.hexdigest()

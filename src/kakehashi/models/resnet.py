@@ -10,7 +10,6 @@ Axes: B batch, C channels (C_in, C_out), H height, W width, V classes.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -240,8 +239,8 @@ class FusedBatchNorm(BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        running: Any = (self.running_mean, self.running_var)
-        return F.batch_norm(x, *running, self.weight, self.bias, self.training, self.momentum, self.eps)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
 Model = ResNet

@@ -103,7 +103,8 @@ class TorchEngine:
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         if self._scaler.is_enabled():
             tensors["scale"] = torch.tensor([self._scaler.get_scale()])
-        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        # a file holds plain order, whatever the order in memory
+        return {name: np.asarray(tensor.detach().cpu().numpy(), order="C") for name, tensor in tensors.items()}
 
     def load_arrays(self, optimizer: AdamW, arrays: runs.Arrays) -> None:
         """Go on from what `arrays` gave."""
