@@ -333,8 +333,11 @@ def data_show(
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
 ) -> None:
-    from kakehashi.data import corpus
+    from kakehashi.data import corpus, sets
 
+    if (known := sets.known(name)) and known.unit == "image":
+        show_images(name)
+        return
     found = corpus(name, encoding, unit)
     split = found.split()
     facts = {
@@ -352,4 +355,29 @@ def data_show(
     }
     console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
     console.say("\n" + "\n".join(document[:80] for document in found.documents[:5]))
+    console.result(facts)
+
+
+def show_images(name: str) -> None:
+    """What a set of images holds."""
+    from kakehashi.data import images
+
+    found = images.read(name)
+    split = found.split()
+    _, height, width, channels = found.images.pixels.shape
+    facts = {
+        "name": found.name,
+        "images": len(found.images),
+        "pixels": f"{width} x {height}",
+        "channels": channels,
+        "classes": list(found.classes),
+        "train": len(split.train),
+        "val": len(split.val),
+        "split": split.name,
+        "licence": found.licence,
+        "origin": found.origin,
+        "sha256": found.sha256,
+    }
+    rows = [[key, ", ".join(value) if isinstance(value, list) else value] for key, value in facts.items()]
+    console.table([t("cli.show.what"), t("cli.show.value")], rows)
     console.result(facts)
