@@ -137,6 +137,13 @@ def test_grey_images_have_one_channel_and_are_read_as_they_are(folder):
     assert np.array_equal(found.images.pixels[0, ..., 0], middle)
 
 
+def test_of_16_bits_a_pixel_the_upper_8_are_read(folder):
+    deep = (np.arange(16, dtype=np.uint16) * 4096).reshape(4, 4)
+    Image.fromarray(deep).save(folder / "cat" / "0.png")
+    found = images.read(folder, 4)
+    assert np.array_equal(found.images.pixels[0, ..., 0], deep >> 8) and found.images.pixels.shape[-1] == 1
+
+
 def test_a_folder_may_bring_its_own_test(folder, tmp_path):
     with pytest.raises(DataError, match="has no part for a test: make it train/ and test/"):
         images.read(folder, part="test")
@@ -150,6 +157,7 @@ def test_a_folder_may_bring_its_own_test(folder, tmp_path):
 
 def test_a_folder_of_one_class_is_refused(tmp_path):
     put(tmp_path / "one" / "a.png", np.zeros((4, 4), np.uint8))
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="images of 1 classes: it takes two sub-folders or more"):
         images.read(tmp_path)
 

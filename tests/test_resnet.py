@@ -230,6 +230,15 @@ def test_fused_is_equal(kind):
             close(ours, torchs)
 
 
+def test_one_number_a_channel_is_its_own_mean():
+    for fused in (False, True):
+        model = small(fused=fused).train()
+        x, targets = batch(1, 2, 1, 1)
+        model(x, targets).loss.backward()
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+        close(model.blocks[0].units[0].norm(torch.randn(1, 4, 1, 1)).flatten(), model.blocks[0].units[0].norm.bias)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_evaluation_an_image_is_judged_alone_and_nothing_is_remembered(kind):
     model = small(**KINDS[kind]).eval()

@@ -28,6 +28,7 @@ from kakehashi.data.text import read_bytes
 
 FORMATS = ("PNG", "JPEG")  # what Pillow may open: every decoder more is one more that a file can attack
 SUFFIXES = (".png", ".jpg", ".jpeg")
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B")  # Pillow's modes without colours
 FOLDER_SIZE = 32  # pixels, height and width: of a folder's images, where nothing else is said
 DIGITS_TEST = 360  # the last fifth of the set
 NAMES = {
@@ -310,9 +311,10 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
         folders = []
     if part == "test" and not folders:
         raise DataError(f"{path} has no part for a test: make it train/ and test/, with a sub-folder for each class")
-    classes = tuple(each.name for each in folders)
-    found, labels, raws, skipped = [], [], [], 0
-    for label, folder in enumerate(folders):
+    classes, found, labels, skipped, colours = [], [], [], 0, False
+    digest = hashlib.sha256()
+    for folder in folders:
+        before = len(found)
         for file in sorted(each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file()):
             raw = read_bytes(file)
             try:
@@ -320,21 +322,25 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
             except DataError:
                 skipped += 1
                 continue
-            found.append(image)
-            labels.append(label)
-            raws += [file.relative_to(path).as_posix().encode(), raw]
-    if len(set(labels)) < 2:
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0" + raw)
+            colours |= image.mode not in GREY
+            found.append(_pixels(image, size, 3))  # small at once: a folder of photographs fills any memory
+            labels.append(len(classes))
+        if len(found) > before:
+            classes.append(folder.name)
+    if len(classes) < 2:
         raise DataError(
-            f"{path} holds PNG or JPEG images of {len(set(labels))} classes: it takes two sub-folders or more, "
-            f"named by their classes ({skipped} files are no images)"
+            f"{path} holds PNG or JPEG images of {len(classes)} classes: it takes two sub-folders or more, "
+            f"named by their classes ({skipped} files are not readable)"
         )
-    channels = 1 if all(image.mode in ("1", "L", "I;16", "LA") for image in found) else 3
-    pixels = np.stack([_pixels(image, size, channels) for image in found])
+    pixels = np.stack(found)[..., : 3 if colours else 1]
     origin = f"{path}, {len(found)} images" + (f", {skipped} left out (not readable)" if skipped else "")
     images = Images(pixels, np.array(labels))
     source = str(path.resolve())
     unknown = "not known: it is yours to know"
-    return ImageSet(path.resolve().stem, images, classes, _sha256(raws), True, unknown, origin, source, 2, False)
+    return ImageSet(
+        path.resolve().stem, images, tuple(classes), digest.hexdigest(), True, unknown, origin, source, 2, False
+    )
 
 
 def _folders(path: Path) -> list[Path]:
@@ -361,6 +367,8 @@ def _pixels(image: Any, size: int, channels: int) -> np.ndarray:
     """A Pillow image -> (size, size, channels) uint8: its middle square, on white where it is transparent."""
     from PIL import Image, ImageOps
 
+    if image.mode.startswith("I"):  # 16 bits a pixel: the upper 8
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         page = Image.new("RGBA", image.size, "white")
         page.alpha_composite(image.convert("RGBA"))
@@ -384,8 +392,8 @@ def _known() -> str:
     return ", ".join(each.name for each in sets.catalogue() if each.unit == "image")
 
 
-def _sha256(pieces: Iterable[Any]) -> str:
+def _sha256(arrays: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece.tobytes() if isinstance(piece, np.ndarray) else piece)
+    for array in arrays:
+        digest.update(array.tobytes())
     return digest.hexdigest()
