@@ -214,7 +214,7 @@ def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path
         if not any("right" in each for each in found):
             columns.remove("right")
         rows = [[shown(each.get(column), column) for column in columns] for each in found]
-        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=range(1, len(columns)))
+        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=tuple(range(1, len(columns))))
     console.result({"runs": found})
 
 
@@ -234,7 +234,9 @@ def show(run: RunPath) -> None:
     columns = ["step", "loss", "right"][: 2 + ("right" in summary)]
     rows = [[shown(row[column], column) for column in columns] for row in evaluations]
     names = {"loss": "val_loss"}
-    console.table([t(f"cli.runs.{names.get(column, column)}") for column in columns], rows, numbers=range(len(columns)))
+    console.table(
+        [t(f"cli.runs.{names.get(column, column)}") for column in columns], rows, numbers=tuple(range(len(columns)))
+    )
     samples = opened.path / "samples.md"
     if samples.exists():
         console.say("\n" + samples.read_text(encoding="utf-8"))
