@@ -219,9 +219,9 @@ def test_a_run_says_what_it_is_not_for(run, tmp_path):
     plan = training.plan("bigram", steps=1)
     with pytest.raises(RunError, match="learnt from text, not from images"):
         _ = plan.create(tmp_path).form
-    with pytest.raises(TrainingError, match="identifiers has no part for a test"):
+    with pytest.raises(TrainingError, match="identifiers has no part "):
         training.open_test(plan.config, plan.codec)
-    with pytest.raises(TrainingError, match="there is no training for the task 'dream': the tasks are lm"):
+    with pytest.raises(TrainingError, match="there is no training for the task 'dream': the tasks are "):
         tasks.of("dream")
 
 
@@ -278,5 +278,5 @@ def test_the_commands_from_training_to_an_answer(tmp_path, monkeypatch, capsys):
     Path("text.png").write_text("hello", encoding="utf-8")
     assert "text.png is no PNG or JPEG image" in refused("classify", made.path, "text.png")
     assert "there is no file none.png" in refused("classify", made.path, "none.png")
-    assert "learnt to classify images, not to write" in refused("sample", made.path)
+    assert f"`kakehashi classify {made.path} IMAGE`" in refused("sample", made.path)
     assert "says nothing to resnet20" in refused("train", "--model", "resnet20", "--window", 9)
