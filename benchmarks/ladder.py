@@ -46,7 +46,7 @@ LSTM_WHY = (
 def gpt2_speed() -> Iterator[Row]:
     plan = planned(**of_a_race())
     with tempfile.TemporaryDirectory() as folder:
-        path, vocab_size = tokens_file(plan, Path(folder)), plan.tokenizer.vocab_size
+        path, vocab_size = tokens_file(plan, Path(folder)), plan.codec.vocab_size
         turns = race(plan, lambda model: peer_nanogpt.train(path, vocab_size, steps=plan.config.train["steps"]))
     yield summary(
         "training GPT-2",
@@ -160,14 +160,14 @@ def tokens_file(plan: Plan, folder: Path) -> Path:
     """The training text as the peer reads it."""
     (text,) = data.corpus("tinyshakespeare").split(plan.config.seed).train
     path = folder / "train.bin"
-    np.array(plan.tokenizer.encode(text), dtype=np.uint16).tofile(path)
+    np.array(plan.codec.encode(text), dtype=np.uint16).tofile(path)
     return path
 
 
 def peers_loss(plan: Plan, folder: Path) -> float:
     """Of its last weights, over the same targets as ours."""
     tokens, seed = tokens_file(plan, folder), plan.config.seed
-    *_, model = peer_nanogpt.train(tokens, plan.tokenizer.vocab_size, steps=SETTINGS["steps"], seed=seed)
+    *_, model = peer_nanogpt.train(tokens, plan.codec.vocab_size, steps=SETTINGS["steps"], seed=seed)
     total, n_targets = 0.0, 0
     with torch.no_grad():
         for batch in plan.sources[1].whole(batch_size=64):

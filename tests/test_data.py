@@ -345,7 +345,7 @@ def test_names_are_makemores(data_dir):
         "document",
         False,
     )
-    assert names.sha256 == {each.name: each for each in data.catalogue()}["names"].sha256
+    assert names.sha256 == {each.name: each for each in data.catalogue()}["names"].files[0].sha256
     split = names.split()
     assert len(split.train) + len(split.val) == len(set(names.documents)) == 29494
 

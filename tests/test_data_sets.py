@@ -60,10 +60,7 @@ def place(server, monkeypatch, tmp_path):
             "small",
             "document",
             licence="CC0",
-            file="small/names.txt",
-            url=url,
-            sha256=hashlib.sha256(CONTENT).hexdigest(),
-            size=len(CONTENT),
+            files=(sets.File("small/names.txt", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), url),),
         )
         monkeypatch.setattr(sets, "_SETS", (small,))
 
@@ -184,8 +181,30 @@ def test_an_embedded_set_has_no_file(monkeypatch):
 
 def test_the_catalogue_names_a_fixed_version_a_hash_a_licence_and_a_use(data_dir):
     known = data.catalogue()
-    assert [each.name for each in known] == ["identifiers", "stdlib-code", "names", "tinyshakespeare"]
+    made, by_hand = ("identifiers", "stdlib-code", "digits"), ("mnist", "cifar10-jpg")
+    assert {*made, *by_hand, "names", "tinyshakespeare", "fashion-mnist"} <= {each.name for each in known}
     assert all(each.licence and each.use and each.about for each in known)
-    for each in known[2:]:
-        assert each.url.startswith("https://") and len(each.sha256) == 64
-        assert each.found and os.path.getsize(each.found) == each.size and data.find(each.name) == each.found
+    for each in known:
+        assert (each.name in made) == (each.files == ())
+        for nth, file in enumerate(each.files):
+            assert len(file.sha256) == 64 and (file.url.startswith("https://") or each.name in by_hand)
+            assert os.path.getsize(data.find(each.name, nth)) == file.size
+        assert not each.files or each.found == data.find(each.name)
+
+
+def test_a_set_of_several_files_is_fetched_file_by_file(place, server, monkeypatch):
+    url = f"http://127.0.0.1:{server.server_port}"
+    files = [
+        sets.File(f"two/{name}", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), f"{url}/{name}") for name in "ab"
+    ]
+    monkeypatch.setattr(sets, "_SETS", (sets.DataSet("two", "document", "CC0", tuple(files)),))
+    put_one = paths.cache() / "data" / "two" / "a"
+    put_one.parent.mkdir(parents=True)
+    put_one.write_bytes(CONTENT)
+    assert data.catalogue()[0].found is None  # one of them is missing
+    assert data.get("two") == put_one and server.asked == ["/b"]
+    assert data.find("two", 1).read_bytes() == CONTENT and data.catalogue()[0].found == put_one
+    by_hand = sets.File("two/c", "0" * 64, 1)
+    monkeypatch.setattr(sets, "_SETS", (sets.DataSet("two", "document", "CC0", (*files, by_hand)),))
+    with pytest.raises(data.DataError, match="two is not on this machine: put it at two/c in ./data"):
+        data.get("two")

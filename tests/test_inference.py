@@ -17,7 +17,7 @@ from kakehashi.tokenizers import CharTokenizer, UnknownCharacter
 TOKENIZER = CharTokenizer.train(["abcdefgh .\n"])
 V = TOKENIZER.vocab_size
 SMALL = {"n_layers": 2, "n_heads": 2, "n_embd": 8, "n_hidden": 16, "block_size": 12}  # those a Config has are used
-LMS = [family.name for family in models.families() if family.task == "lm"]
+LMS = [family.name for family in models.families("lm")]
 PROMPTS = ["", "abc", "h", "a bad cab.", "gg"]
 
 

@@ -381,7 +381,7 @@ def test_a_run_gives_the_model_with_its_best_weights_in_eval_mode(run):
     resolved = runs.resolve(run.path)
     assert torch.equal(resolved.model.table, torch.from_numpy(WEIGHTS["table"]))
     assert not resolved.model.training
-    assert resolved.tokenizer == TOKENIZER
+    assert resolved.codec == TOKENIZER
     assert resolved.config.vocab_size == TOKENIZER.vocab_size
 
 

@@ -21,6 +21,7 @@ from kakehashi.source.rewrites import REWRITES
 
 disguise = cache(source.disguise)
 SMALL = {"vocab_size": 11, "block_size": 8, "n_layers": 2, "n_heads": 2, "n_embd": 8, "n_hidden": 7, "dropout": 0.2}
+SMALL |= {"depths": (1, 2), "widths": (4, 8)}
 APPLYING = {
     (name, kind)
     for name, text in REFERENCES.items()
@@ -37,8 +38,8 @@ def module(text: str) -> ModuleType:
 
 
 def behaviour(made: ModuleType) -> dict[str, torch.Tensor]:
-    """All that a disguise must keep, by name: initial weights, random draws, logits, losses, gradients, buffers, with
-    padding, a state and dropout, on weights far from where they start (zeros and ones would hide a change)."""
+    """All that a disguise must keep, by name: initial weights, random draws, what the task shows, buffers, on weights
+    far from where they start (zeros and ones would hide a change)."""
     torch.manual_seed(5)
     sizes = {field.name: SMALL[field.name] for field in fields(made.Config) if field.name in SMALL}
     model = made.Model(made.Config(**sizes))
@@ -47,25 +48,44 @@ def behaviour(made: ModuleType) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         for each in model.parameters():
             each.add_(torch.randn(each.shape) * 0.5)
+    seen |= {"lm": writing, "classify": classifying}[made.TASK](made, model)
+    seen |= {f"after {name}": value for name, value in model.state_dict().items()}
+    seen["draws at the end"] = torch.rand(1)
+    return seen
+
+
+def learning(label: str, model: torch.nn.Module, *inputs: torch.Tensor, **options) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    output = model(*inputs, **options)
+    output.loss.backward()
+    gradients = {f"{label} gradient {name}": each.grad.clone() for name, each in model.named_parameters()}
+    return {f"{label} logits": output.logits, f"{label} loss": output.loss, **gradients}
+
+
+def classifying(made: ModuleType, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Images of odd sizes, in training and evaluation, with blocks of each kind."""
+    x, targets = torch.randn(3, 1, 7, 5), torch.randint(0, 10, (3,))
+    seen = learning("training", model, x, targets) | {"evaluation": model.eval()(x).logits}
+    for special in ({"shortcut": "pad"}, {"residual": False}, {"bottleneck": True, "stem": "large"}):
+        other = made.Model(made.Config(depths=(1, 1), widths=(4, 8), **special))
+        seen |= learning(str(special), other, x, targets)
+    return seen
+
+
+def writing(made: ModuleType, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Logits, losses, gradients, with padding, a state and dropout."""
     tokens = torch.randint(0, 11, (3, 7))[:, 1:]
     targets = torch.randint(0, 11, (3, 6)).masked_fill(torch.rand(3, 6) < 0.3, IGNORE)
     pad = torch.arange(6) >= torch.tensor([[0], [2], [3]])
-    for label, options in {"plain": {}, "padded": {"pad": pad}}.items():
-        model.zero_grad()
-        output = model(tokens, targets, **options)
-        output.loss.backward()
-        gradients = {f"{label} gradient {name}": each.grad.clone() for name, each in model.named_parameters()}
-        seen |= {f"{label} logits": output.logits, f"{label} loss": output.loss, **gradients}
+    seen = learning("plain", model, tokens, targets) | learning("padded", model, tokens, targets, pad=pad)
     model.eval()
     state = model.new_state(3)
     for start, end in ((0, 2), (2, 3), (3, 6)):
         seen[f"step {start}"] = model(tokens[:, start:end], state=state, pad=pad[:, :end]).logits
-    seen |= {f"after {name}": value for name, value in model.state_dict().items()}
     for name in ("count", "gelu", "causal_mask"):
         arguments = {"count": (tokens, targets, 11), "gelu": (seen["step 0"],), "causal_mask": (2, 5, pad[:, :5])}[name]
         if hasattr(made, name):
             seen[name] = getattr(made, name)(*arguments)
-    seen["draws at the end"] = torch.rand(1)
     return seen
 
 

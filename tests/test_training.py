@@ -262,7 +262,7 @@ def test_learning_a_bigram_comes_near_to_counting(tmp_path):
         counted = family.module.count(
             torch.from_numpy(everything.inputs[0]),
             torch.from_numpy(everything.targets),
-            plan.tokenizer.vocab_size,
+            plan.codec.vocab_size,
             0.01,
         )
         model.table.copy_(counted)
@@ -301,7 +301,7 @@ def test_a_carried_step_is_truncated_backpropagation_through_time(poem, small, t
     torch.manual_seed(plan.config.seed)
     family = runs.resolve(name).family
     first = family.Model(family.Config(**plan.config.model.config)).state_dict()
-    V = plan.tokenizer.vocab_size
+    V = plan.codec.vocab_size
     net = torch.nn.ModuleList(
         [torch.nn.Embedding(V, 6), torch.nn.LSTM(6, 8, 2, batch_first=True), torch.nn.Linear(8, V)]
     )
@@ -686,7 +686,7 @@ def test_float16_is_for_cuda():
 def test_a_plan_fits_the_model_to_the_data(text):
     plan = plan_for(text, "gpt2")
     config = plan.config.model.config
-    assert config["vocab_size"] == plan.tokenizer.vocab_size == 1 + len(set("".join(WORDS)) | {"\n"}) - 1
+    assert config["vocab_size"] == plan.codec.vocab_size == 1 + len(set("".join(WORDS)) | {"\n"}) - 1
     assert config["fused"] is True
     assert plan.config.data.block_size == config["block_size"] == 64
     assert plan.config.data.private
@@ -729,7 +729,7 @@ def test_a_plan_on_the_lectures_split_says_so_and_what_is_shared(text):
 def test_a_run_that_goes_on_reads_what_it_was_planned_to_read(text, tmp_path, model, settings):
     plan = training.plan(model, text, batch_size=4, **settings)
     config = plan.create(tmp_path).config
-    for planned, opened in zip(plan.sources, training.open_sources(config, plan.tokenizer), strict=True):
+    for planned, opened in zip(plan.sources, training.open_sources(config, plan.codec), strict=True):
         assert type(opened) is type(planned)
         for step in (0, 5):
             np.testing.assert_equal(opened.batch(step, 4, 1), planned.batch(step, 4, 1))
@@ -740,7 +740,7 @@ def test_a_run_can_start_from_anothers_weights(text, tmp_path):
     first = trained(plan_for(text), tmp_path)
     plan = training.plan(None, text, unit="document", from_run=first.path, steps=3, batch_size=4)
     assert plan.config.started_from == first.name
-    assert plan.tokenizer == first.tokenizer
+    assert plan.codec == first.tokenizer
     second = trained(plan, tmp_path)
     assert rows(second, "val")[0]["loss"] == pytest.approx(first.summary()["val_loss"], rel=1e-6)
 
@@ -860,4 +860,4 @@ def test_a_learners_model_is_trained_resumed_and_loaded_from_its_source(text, tm
     training.train(run.config, runs.Run.open(run.path))
     theirs = trained(plan_for(text, "mlp"), tmp_path)  # the reference itself
     np.testing.assert_equal(run.load_best(), theirs.load_best())
-    assert runs.resolve(run.path).model.config.vocab_size == plan.tokenizer.vocab_size
+    assert runs.resolve(run.path).model.config.vocab_size == plan.codec.vocab_size

@@ -2,7 +2,7 @@
 
     runs/gpt2-names-0001/
       config.json          what it takes to repeat the run
-      tokenizer.json       self-contained
+      tokenizer.json       self-contained; of images images.json, their form and classes
       source.py            only when the model is the learner's own: the code that was trained, reloaded from here
       model.safetensors    the best weights on validation
       metrics.jsonl        one JSON object a line
@@ -35,11 +35,18 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kakehashi import Mistake, models, source, tokenizers
+from kakehashi.data import images
 from kakehashi.models.protocol import Family
 from kakehashi.paths import TEMPORARY, atomic_write
 
 Arrays = dict[str, np.ndarray]
 LONGEST_WINDOW = 2**31  # tokens; below it, places in a text are exact in int64
+# by task: the file of the codec, what stands between a person's input and the model's numbers, and what reads it
+CODECS = {
+    "lm": ("tokenizer.json", tokenizers.load),
+    "seq2seq": ("tokenizer.json", tokenizers.load),
+    "classify": ("images.json", images.load_form),
+}
 
 
 class RunError(Mistake):
@@ -61,16 +68,19 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What was learnt: enough to find the same text again and to cut it in the same way."""
+    """What was learnt: enough to find the same data again and to cut them in the same way. None: not of this task."""
 
     name: str
-    source: str  # what data.corpus takes: a name, or an absolute path
+    source: str  # a name, or an absolute path
     sha256: str
     split: str  # in words
     private: bool  # nothing learnt from it leaves the machine unasked
-    unit: str
-    block_size: Annotated[int, Field(ge=1, lt=LONGEST_WINDOW)]  # tokens in a training window
+    unit: str | None = None
+    block_size: Annotated[int, Field(ge=1, lt=LONGEST_WINDOW)] | None = None  # tokens in a training window
     encoding: str | None = None
+    size: int | None = None  # of images: pixels, height and width
+    shift: int | None = None  # in training, up to so many pixels
+    flip: bool | None = None  # in training, half of them mirrored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +88,7 @@ class RunConfig:
     """config.json. train: the fields of training.TrainSettings. started_from: the run that gave the first weights."""
 
     format: Literal[1] = 1
-    task: str
+    task: Literal["lm", "seq2seq", "classify"]
     model: ModelSpec
     data: DataSpec
     train: dict[str, Any]
@@ -119,7 +129,7 @@ class Run:
         root: str | Path,
         name_stem: str,
         config: RunConfig,
-        tokenizer: Any,
+        codec: Any,
         source: str | None = None,
         *,
         weights: Arrays | None = None,
@@ -127,6 +137,7 @@ class Run:
     ) -> "Run":
         """A new directory root/name_stem-0001, with the next free number; root/name_stem itself where not `number`.
 
+        codec: the tokenizer, or what else stands between a person's input and the model's numbers; it has to_dict().
         source: the learner's code, where the model is theirs. weights: what training begins with; None: the seed's.
         Raises RunError where the directory cannot be made.
         """
@@ -136,7 +147,7 @@ class Run:
                 atomic_write(path / "source.py", source)
             if weights is not None:
                 atomic_write(path / "model.safetensors", safetensors.numpy.save(weights))
-            atomic_write(path / "tokenizer.json", _json(tokenizer.to_dict()))
+            atomic_write(path / CODECS[config.task][0], _json(codec.to_dict()))
             atomic_write(path / "config.json", _json(config.to_dict()))  # last: with it the directory is a run
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)  # else the name would be taken by what is no run
@@ -166,8 +177,26 @@ class Run:
         return self.config.data.private
 
     @cached_property
+    def codec(self):
+        """What stands between a person's input and the model's numbers: of a run on text, its tokenizer."""
+        name, load = CODECS[self.config.task]
+        return load(self.path / name)
+
+    @property
     def tokenizer(self):
-        return tokenizers.load(self.path / "tokenizer.json")
+        """The codec of a run on text. Raises RunError for a run on images."""
+        if self.config.task == "classify":
+            raise RunError(
+                f"{self.path} learnt to classify images, not to write: `kakehashi classify {self.path} IMAGE`"
+            )
+        return self.codec
+
+    @property
+    def form(self):
+        """The codec of a run on images. Raises RunError for a run on text."""
+        if self.config.task != "classify":
+            raise RunError(f"{self.path} learnt from text, not from images: choose a run of a classifier")
+        return self.codec
 
     @cached_property
     def source(self) -> str | None:
@@ -294,16 +323,21 @@ class Run:
         return rows
 
     def summary(self) -> dict[str, Any]:
-        """A run in one row: what learnt what, how far it is, its lowest validation loss (None before the first)."""
+        """A run in one row: what learnt what, how far it is, and how good the weights that are kept.
+
+        val_loss: None before the first evaluation. right: only in tasks that count what is right.
+        """
         rows = self.metrics()
-        losses = [row["loss"] for row in rows if row["split"] == "val" and row["loss"] is not None]
+        evaluations = [row for row in rows if row["split"] == "val" and row["loss"] is not None]
+        kept = min(reversed(evaluations), key=_badness, default={"loss": None})
         return {
             "model": self.config.model.name,
             "data": self.config.data.name,
             "private": self.private,
             "step": rows[-1]["step"] if rows else 0,
             "steps": self.config.train.get("steps"),
-            "val_loss": min(losses, default=None),
+            "val_loss": kept["loss"],
+            **({"right": kept["right"]} if "right" in kept else {}),
             "seconds": rows[-1]["time"] if rows else 0.0,
         }
 
@@ -440,7 +474,7 @@ class Resolved:
     family      the code; None for a model that does not follow models/protocol.py
     config      the Config to build with: the run's, the preset's, or that of the first preset
     model       with weights, for a run; what the person's function made
-    tokenizer   the run's
+    codec       the run's: of a model on text, its tokenizer
     borrowed    symbols of a learner's file that come from the reference, because they are blank there
     source      the code of a learner's file
     arguments   what else the person's function gave for doctor.examine
@@ -449,7 +483,7 @@ class Resolved:
     family: Family | None
     config: Any = None
     model: Any = None
-    tokenizer: Any = None
+    codec: Any = None
     borrowed: tuple[str, ...] = ()
     source: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -506,7 +540,7 @@ def _resolve_folder(path: Path) -> Resolved:
         raise RunError(f"{path} holds a Hugging Face model: reading one comes with a later step; give a run or a name")
     run = Run.open(path)
     model = run.load_model()
-    return Resolved(run.family, run.model_config, model, run.tokenizer, run.config.model.borrowed, run.source)
+    return Resolved(run.family, run.model_config, model, run.codec, run.config.model.borrowed, run.source)
 
 
 def _load(path: Path) -> tuple[ModuleType, str, tuple[str, ...]]:
@@ -567,6 +601,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _badness(row: Mapping[str, Any]) -> float:
+    """What an evaluation is ranked by, as `training.Measured` says."""
+    return 1 - row["right"] if "right" in row else row["loss"]
 
 
 def _is_row(value: Any) -> bool:

@@ -25,6 +25,8 @@ COMMANDS = {
     "reset": journey.reset,
     "train": models.train,
     "sample": models.sample,
+    "classify": models.classify,
+    "eval": models.evaluate,
     "runs": models.runs,
     "show": models.show,
     "bench": bench.bench,

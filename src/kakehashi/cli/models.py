@@ -1,6 +1,7 @@
-"""Commands that make and use runs: train, sample, runs, show, data."""
+"""Commands that make and use runs: train, sample, classify, eval, runs, show, data."""
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,6 @@ from kakehashi.cli import console
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
-    from kakehashi.data import Split
-    from kakehashi.inference import Completion
     from kakehashi.runs import Run
 
 Root = Annotated[Path, typer.Option("--root", help=t("cli.option.root"))]
@@ -20,10 +19,17 @@ Seed = Annotated[int, typer.Option(help=t("cli.option.seed"))]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help=t("cli.option.run_path"))]
 
 
+class Split(StrEnum):
+    """The part of a run's data to measure on."""
+
+    val = "val"
+    test = "test"
+
+
 def train(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help=t("cli.train.model"))] = "gpt2",
-    data: Annotated[str, typer.Option(help=t("cli.train.data"))] = "identifiers",
+    data: Annotated[str | None, typer.Option(help=t("cli.train.data"))] = None,
     preset: Annotated[str | None, typer.Option(help=t("cli.train.preset"))] = None,
     steps: Annotated[int | None, typer.Option(help=t("cli.train.steps"))] = None,
     batch_size: Annotated[int | None, typer.Option(help=t("cli.train.batch_size"))] = None,
@@ -38,14 +44,18 @@ def train(
     device: Device = "cpu",
     seed: Seed = 1337,
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
-    split: Annotated[str, typer.Option(help=t("cli.train.split"))] = "distinct",
+    split: Annotated[str | None, typer.Option(help=t("cli.train.split"))] = None,
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    size: Annotated[int | None, typer.Option(help=t("cli.train.size"))] = None,
+    shift: Annotated[int | None, typer.Option(help=t("cli.train.shift"))] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help=t("cli.train.flip"))] = None,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
     resume: Annotated[Path | None, typer.Option(help=t("cli.train.resume"))] = None,
     root: Root = Path("runs"),
 ) -> None:
     from kakehashi import training
+    from kakehashi.cli import samples
     from kakehashi.cli.progress import Watched, duration
     from kakehashi.runs import Run
     from kakehashi.training.numpy_engine import threads as numpy_threads
@@ -69,9 +79,9 @@ def train(
         made = Run.open(resume)
         if made.config.train.get("engine") == "numpy" and made.config.threads != (now := numpy_threads()):
             console.say(t("cli.train.threads", run=made.path, before=made.config.threads, now=now), "yellow")
-        texts = training.open_split(made.config)
-        warn_of_shared(texts)
-        sources = training.open_sources(made.config, made.tokenizer, texts)
+        parts = training.open_split(made.config)
+        warn_of_shared(parts)
+        sources = training.open_sources(made.config, made.codec, parts)
     else:
         plan = training.plan(
             model,
@@ -83,6 +93,9 @@ def train(
             unit=unit,
             split=split,
             window=window,
+            size=size,
+            shift=shift,
+            flip=flip,
             from_run=from_run,
             device=device,
             **{name: value for name, value in given.items() if value is not None},
@@ -104,32 +117,17 @@ def train(
         training.train(made.config, made, [watched], sources=sources)
     finally:
         watched.close()
-    completions = written(made, made.config.train["device"], [""] * 8, max_tokens=60, seed=made.config.seed)
-    made.write_samples(samples_page(made.name, [each.text for each in completions]))
+    made.write_samples(samples.page(made, sources[1]))
     summary = made.summary()
-    console.say(t("cli.train.done", val=summary["val_loss"], time=duration(summary["seconds"]), run=made.path))
+    ends = {"val": summary["val_loss"], "right": summary.get("right"), "time": duration(summary["seconds"])}
+    console.say(t(f"cli.train.done.{made.config.task}", **ends, run=made.path))
     console.result({"run": str(made.path), **summary})
 
 
-def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[Completion]":
-    """What a run's model writes after the prompts; a mistake in a learner's own code is one line."""
-    from kakehashi.inference import Engine
-    from kakehashi.runs import learners_code
-
-    with learners_code(run.path / "source.py", everything=False):
-        return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
-
-
-def warn_of_shared(split: "Split") -> None:
-    """Say where texts are validated on that are trained on, too."""
+def warn_of_shared(split: Any) -> None:
+    """Say where data are validated on that are trained on, too."""
     if split.shared:
         console.say(t("cli.train.shared", share=split.shared, split=split.name), "yellow")
-
-
-def samples_page(name: str, samples: list[str]) -> str:
-    """samples.md of a run."""
-    fences = "\n\n".join(f"```\n{sample}\n```" for sample in samples)
-    return f"# {name}\n\n{fences}\n"
 
 
 def sample(
@@ -144,6 +142,7 @@ def sample(
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
+    from kakehashi.cli.samples import written
     from kakehashi.runs import Run
 
     completions = written(
@@ -162,6 +161,48 @@ def sample(
     console.result({"run": str(run), "prompt": prompt, "samples": [each.text for each in completions]})
 
 
+def classify(
+    run: RunPath,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help=t("cli.classify.images"))],
+    device: Device = "cpu",
+) -> None:
+    from kakehashi.inference import classify
+    from kakehashi.runs import Run, learners_code
+
+    opened = Run.open(run)
+    with learners_code(opened.path / "source.py", everything=False):
+        answers = classify(opened.load_model(), opened.form, images, device)
+    for path, answer in zip(images, answers, strict=True):
+        likely = "  ".join(f"{name} {p:.1%}" for name, p in answer)
+        console.say(f"{path}: {likely}")
+    found = [
+        {"image": str(path), "classes": [{"class": name, "probability": p} for name, p in answer]}
+        for path, answer in zip(images, answers, strict=True)
+    ]
+    console.result({"run": str(run), "images": found})
+
+
+def evaluate(
+    run: RunPath,
+    split: Annotated[Split, typer.Option(help=t("cli.eval.split"))] = Split.val,
+    device: Device = "cpu",
+) -> None:
+    from kakehashi import training
+    from kakehashi.runs import Run, learners_code
+
+    opened = Run.open(run)
+    config, codec = opened.config, opened.codec
+    source = training.open_test(config, codec) if split == "test" else training.open_sources(config, codec)[1]
+    with learners_code(opened.path / "source.py", everything=False):
+        engine = training.TorchEngine(device)
+        model = opened.load_model().to(engine.device)
+        loss, right = training.measure(model, source, engine, right=training.tasks.of(config.task).right)
+    key = "cli.eval.loss" if right is None else "cli.eval.right"
+    console.say(t(key, split=t(f"cli.eval.{split.value}"), loss=loss, right=right, n=source.n_items))
+    share = {} if right is None else {"right": right}
+    console.result({"run": str(run), "split": split.value, "loss": loss, **share, "n": source.n_items})
+
+
 def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path("runs")) -> None:
     from kakehashi.runs import list_runs
 
@@ -169,9 +210,11 @@ def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path
     if not found:
         console.say(t("cli.runs.none", root=root))
     else:
-        columns = ["run", "step", "val_loss", "seconds"]  # the name says model and data
-        rows = [[each["run"], each["step"], shown(each["val_loss"]), round(each["seconds"])] for each in found]
-        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=(1, 2, 3))
+        columns = ["run", "step", "val_loss", "right", "seconds"]  # the name says model and data
+        if not any("right" in each for each in found):
+            columns.remove("right")
+        rows = [[shown(each.get(column), column) for column in columns] for each in found]
+        console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=tuple(range(1, len(columns))))
     console.result({"runs": found})
 
 
@@ -180,12 +223,20 @@ def show(run: RunPath) -> None:
 
     opened = Run.open(run)
     summary = opened.summary()
-    rows = [[t(f"cli.show.fact.{name}"), shown(value)] for name, value in facts(opened, summary).items() if value != ""]
+    rows = [
+        [t(f"cli.show.fact.{name}"), shown(value, name)]
+        for name, value in facts(opened, summary).items()
+        if value != ""
+    ]
     console.table([t("cli.show.what"), t("cli.show.value")], rows)
     evaluations = [row for row in opened.metrics() if row["split"] == "val"]
     console.say()
-    rows = [[row["step"], shown(row["loss"])] for row in evaluations]
-    console.table([t("cli.runs.step"), t("cli.runs.val_loss")], rows, numbers=(0, 1))
+    columns = ["step", "loss", "right"][: 2 + ("right" in summary)]
+    rows = [[shown(row[column], column) for column in columns] for row in evaluations]
+    names = {"loss": "val_loss"}
+    console.table(
+        [t(f"cli.runs.{names.get(column, column)}") for column in columns], rows, numbers=tuple(range(len(columns)))
+    )
     samples = opened.path / "samples.md"
     if samples.exists():
         console.say("\n" + samples.read_text(encoding="utf-8"))
@@ -204,27 +255,38 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "data": data.name,
         "use": t(f"cli.show.{'private' if run.private else 'public'}_data"),
         "split": data.split,
-        "unit": data.unit,
-        "window": data.block_size,
+        "unit": data.unit or "",
+        "window": data.block_size or "",
+        "size": data.size or "",
+        "varied": ""
+        if data.shift is None
+        else t("cli.show.mirrored" if data.flip else "cli.show.shifted", n=data.shift),
         "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
         "engine": config.train.get("engine", "torch"),
         "seed": config.seed,
         "started_from": config.started_from or "",
         "step": f"{summary['step']}/{summary['steps']}",
         "val_loss": summary["val_loss"],
+        "right": summary.get("right", ""),
         "seconds": summary["seconds"],
     }
 
 
+DECIDED = ("vocab_size", "n_classes", "n_channels", "fused")  # in a Config, by the data and `train`
+
+
 def preset_of(run: "Run") -> str:
     """The preset of a reference that the run's Config is, but for what the data and `train` decide; "" for none."""
-    chosen = {name: value for name, value in asdict(run.model_config).items() if name not in ("vocab_size", "fused")}
+    chosen = {name: value for name, value in asdict(run.model_config).items() if name not in DECIDED}
     return next((name for name, each in run.family.presets.items() if chosen.items() <= asdict(each).items()), "")
 
 
-def shown(value) -> str:
-    """A value of a table."""
-    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+def shown(value: Any, name: str = "") -> str:
+    """A value of a table, of the column or the fact of that name."""
+    if value is None:
+        return "-"
+    form = {"right": ".1%", "seconds": ".0f"}.get(name, ".3f")
+    return format(value, form) if isinstance(value, float) else str(value)
 
 
 data = typer.Typer(rich_markup_mode=None)
@@ -240,14 +302,22 @@ def data_list() -> None:
         console.say(f"  {each.about}")
         console.say(f"  {each.licence}: {each.use}", "dim")
         console.say(f"  {each.found or where(each)}", "dim")
-    keys = ("name", "about", "unit", "licence", "use", "url", "sha256")
-    facts = [{key: getattr(each, key) for key in keys} | {"found": str(each.found or "")} for each in sets]
+    keys = ("name", "about", "unit", "licence", "use")
+    facts = [
+        {key: getattr(each, key) for key in keys}
+        | {"files": [asdict(file) for file in each.files], "found": str(each.found or "")}
+        for each in sets
+    ]
     console.result({"data": facts})
 
 
 def where(dataset) -> str:
     """Where a set that is not on the disk comes from."""
-    return t("cli.data.to_get", name=dataset.name) if dataset.url else t("cli.data.made_here")
+    if not dataset.files:
+        return t(f"cli.data.made_here_{'image' if dataset.unit == 'image' else 'text'}")
+    if not all(file.url for file in dataset.files):
+        return t("cli.data.to_bring", files=", ".join(file.path for file in dataset.files))
+    return t("cli.data.to_get", name=dataset.name)
 
 
 @data.command("get", help=t("cli.data.get"))
@@ -265,8 +335,11 @@ def data_show(
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
 ) -> None:
-    from kakehashi.data import corpus
+    from kakehashi.data import corpus, sets
 
+    if (known := sets.known(name)) and known.unit == "image":
+        show_images(name)
+        return
     found = corpus(name, encoding, unit)
     split = found.split()
     facts = {
@@ -284,4 +357,29 @@ def data_show(
     }
     console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
     console.say("\n" + "\n".join(document[:80] for document in found.documents[:5]))
+    console.result(facts)
+
+
+def show_images(name: str) -> None:
+    """What a set of images holds."""
+    from kakehashi.data import images
+
+    found = images.read(name)
+    split = found.split()
+    _, height, width, channels = found.images.pixels.shape
+    facts = {
+        "name": found.name,
+        "images": len(found.images),
+        "pixels": f"{width} x {height}",
+        "channels": channels,
+        "classes": list(found.classes),
+        "train": len(split.train),
+        "val": len(split.val),
+        "split": split.name,
+        "licence": found.licence,
+        "origin": found.origin,
+        "sha256": found.sha256,
+    }
+    rows = [[key, ", ".join(value) if isinstance(value, list) else value] for key, value in facts.items()]
+    console.table([t("cli.show.what"), t("cli.show.value")], rows)
     console.result(facts)

@@ -38,10 +38,12 @@ class Watched(Callback):
     def show(self, state: State) -> None:
         """The present state in one line. It says of which step the validation loss is, where that is another."""
         val = "-" if state.val_loss is None else f"{state.val_loss:.3f}"
+        if state.val_right is not None:
+            val = t("cli.train.right", val=val, right=state.val_right)
         if state.evaluated not in (None, state.step):
             val = t("cli.train.earlier", val=val, step=state.evaluated)
         text = t(
-            "cli.train.progress",
+            f"cli.train.progress.{state.run.config.task}",
             step=state.step,
             steps=state.settings.steps,
             loss=float(state.loss),

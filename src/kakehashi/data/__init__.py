@@ -7,7 +7,7 @@ train, val = data.sources(split, tokenizer, block_size=16, unit=corpus.unit)
 train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(tokens,), targets, n_targets)
 """
 
-from kakehashi.data.batches import Batch, Lanes, Source, sources
+from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources
 from kakehashi.data.corpora import LECTURE, Corpus, Split, corpus
 from kakehashi.data.errors import DataError
 from kakehashi.data.sets import DataSet, catalogue, find, get
@@ -16,6 +16,7 @@ from kakehashi.data.text import detect, read_text
 __all__ = [
     "LECTURE",
     "Batch",
+    "Batches",
     "Corpus",
     "DataError",
     "DataSet",

@@ -8,8 +8,9 @@ The unit says where the cuts are. "document": after each END, so nothing is lear
 block_size positions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,13 +26,31 @@ class Batch(NamedTuple):
     """One step's data. Of a language model: inputs == (tokens (B, T),), targets (B, T), both int64.
 
     n_targets: how many targets count, those that are not -100. follows: None where each row stands alone. In lanes:
-    whether row b goes on where row b of the batch before ended; False: all lanes begin.
+    whether row b goes on where row b of the batch before ended; False: all lanes begin. options: inputs that the
+    model takes by name.
     """
 
     inputs: tuple[Any, ...]
     targets: Any
     n_targets: int
     follows: bool | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+class Batches(Protocol):
+    """What the training loop reads, of any task. n_items, n_targets: in an epoch; n_cut: items that had to be cut."""
+
+    n_items: int
+    n_targets: int
+    n_cut: int
+
+    def batch(self, step: int, batch_size: int, seed: int) -> Batch:
+        """The batch of a training step (from 0): a pure function of its arguments, each item once an epoch."""
+        ...
+
+    def whole(self, batch_size: int) -> Iterator[Batch]:
+        """Every target exactly once, in a fixed order."""
+        ...
 
 
 class Encoder(Protocol):
@@ -162,6 +181,13 @@ def _cut(sizes: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     starts = np.repeat(sizes.cumsum() - sizes, pieces) + nth * block_size
     lengths = np.minimum(np.repeat(sizes, pieces) - nth * block_size, block_size)
     return starts, lengths
+
+
+def items(step: int, batch_size: int, n_items: int, seed: int) -> np.ndarray:
+    """(B,): the numbers of the items that a training step reads, of n_items; an epoch is a permutation of all."""
+    epochs, places = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), n_items)
+    walked = [_epoch(n_items, 1, seed, epoch)[0][places[epochs == epoch]] for epoch in range(epochs[0], epochs[-1] + 1)]
+    return np.concatenate(walked)
 
 
 @lru_cache(maxsize=8)

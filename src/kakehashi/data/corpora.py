@@ -109,7 +109,9 @@ def corpus(name_or_path: str | Path, encoding: str | None = None, unit: str | No
     known = sets.known(str(name_or_path))
     if known is None:
         return _at_path(Path(os.path.expanduser(name_or_path)), encoding, unit or "stream")
-    if known.file:
+    if known.unit == "image":
+        raise DataError(f"{known.name} holds images, and this needs a text: choose {_texts()}, or a text file")
+    if known.files:
         path = sets.find(known.name)
         found = _one_file(path, encoding, unit or known.unit)
         return replace(found, name=known.name, private=False, licence=known.licence, source=known.name)
@@ -149,8 +151,11 @@ def _at_path(path: Path, encoding: str | None, unit: str) -> Corpus:
         return _one_file(path, encoding, unit)
     if os.path.exists(path):
         raise DataError(f"{path} is neither a file nor a folder: choose a text file or a folder of text files")
-    names = ", ".join(each.name for each in sets.catalogue())
-    raise DataError(f"there is no file, folder or data set {str(path)!r}: the data sets are {names}")
+    raise DataError(f"there is no file, folder or data set {str(path)!r}: the data sets are {_texts()}")
+
+
+def _texts() -> str:
+    return ", ".join(each.name for each in sets.catalogue() if each.unit in UNITS)
 
 
 def _one_file(path: Path, encoding: str | None, unit: str) -> Corpus:

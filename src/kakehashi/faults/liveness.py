@@ -21,6 +21,7 @@ from kakehashi.faults import KINDS, Fault, Liveness
 from kakehashi.models.protocol import IGNORE
 
 VOCABULARY, LENGTH = 11, 6  # every probe's tokens; a Config in a faults file holds as many
+CLASSES = 5  # of every probe of a classifier
 
 Seen = dict[tuple[str, ...], Tensor]  # (kind, where it was seen ...) -> value
 
@@ -84,23 +85,6 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
     def make() -> Any:
         return module.Model(module.Config(vocab_size=VOCABULARY, **config))
 
-    def fresh():
-        for each, value in make().state_dict().items():
-            yield ("init", each), value
-
-    def step(training: bool, batch: str):
-        model = enrich(make()).train(training)
-        torch.manual_seed(0)  # dropout does not depend on what the weights took
-        given, targets, mask = batches[batch]
-        logits, loss = model(given, targets, pad=mask)
-        yield ("logits",), logits
-        yield ("loss",), loss
-        loss.backward()
-        for each, parameter in model.named_parameters():
-            yield ("grad", each), torch.tensor(torch.nan) if parameter.grad is None else parameter.grad
-        for each, buffer in model.named_buffers():
-            yield ("buffers", each), buffer
-
     def chunks(sizes: tuple[int, ...], mask: Tensor | None):
         model = enrich(make()).eval()
         state, at = model.new_state(len(before)), 0
@@ -110,12 +94,54 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
             logits, _ = model(given, state=state, pad=None if mask is None else mask[:, :at])
             yield ("state", f"to {at}"), logits
 
-    yield f"{name} fresh", fresh
+    yield f"{name} fresh", lambda: fresh(make())
     for training in (True, False):
-        for batch in batches:
-            yield f"{name} {'training' if training else 'evaluation'} {batch}", lambda t=training, b=batch: step(t, b)
+        for batch, (given, targets, mask) in batches.items():
+            label = f"{name} {'training' if training else 'evaluation'} {batch}"
+            yield label, lambda t=training, g=given, w=targets, m=mask: step(enrich(make()).train(t), g, w, pad=m)
     yield f"{name} chunks", lambda: chunks((1, 3, 1, 1), None)
     yield f"{name} padded chunks", lambda: chunks((4, 1, 1), pad)
+
+
+def classifier(module: ModuleType, name: str, config: dict) -> Iterator[Probe]:
+    """The probes of an image classifier's file under one configuration: images of odd sizes in two channels."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 2, 9, 7, generator=rng)
+    targets = torch.randint(CLASSES, (4,), generator=rng)
+    batches = {
+        "whole": (x, targets),
+        "gaps": (x, targets.masked_fill(torch.tensor([False, True, False, True]), IGNORE)),
+        "nothing": (x, torch.full_like(targets, IGNORE)),
+        "one": (x[:1], targets[:1]),
+    }
+
+    def make() -> Any:
+        return module.Model(module.Config(n_classes=CLASSES, n_channels=2, **config))
+
+    yield f"{name} fresh", lambda: fresh(make())
+    for training in (True, False):
+        for batch, (given, wanted) in batches.items():
+            label = f"{name} {'training' if training else 'evaluation'} {batch}"
+            yield label, lambda t=training, g=given, w=wanted: step(enrich(make()).train(t), g, w)
+
+
+def fresh(model: Any):
+    """The first values of everything that is learnt or remembered."""
+    for each, value in model.state_dict().items():
+        yield ("init", each), value
+
+
+def step(model: Any, *inputs: Tensor, **options: Any):
+    """One pass forward and back."""
+    torch.manual_seed(0)  # dropout does not depend on what the weights took
+    logits, loss = model(*inputs, **options)
+    yield ("logits",), logits
+    yield ("loss",), loss
+    loss.backward()
+    for each, parameter in model.named_parameters():
+        yield ("grad", each), torch.tensor(torch.nan) if parameter.grad is None else parameter.grad
+    for each, buffer in model.named_buffers():
+        yield ("buffers", each), buffer
 
 
 def enrich(model: Any) -> Any:

@@ -30,7 +30,16 @@ TAXONOMY: dict[str, tuple[str, ...]] = {
     "residual": ("skip_connection", "residual_scaling", "residual_path", "gradient_clipping", "dropout_rate"),
     "output": ("output_scaling", "output_dimension", "output_type", "weight_tying"),
     "batchnorm": ("statistics", "running_average", "stability_parameter"),
-    "convolution": ("dilation", "tap_order", "alignment", "gate", "activation_function"),
+    "convolution": (
+        "dilation",
+        "tap_order",
+        "alignment",
+        "gate",
+        "activation_function",
+        "stride",
+        "pooling",
+        "weight_initialization",
+    ),
     "recurrent": (
         "gate_order",
         "gate_use",

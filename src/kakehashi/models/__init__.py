@@ -5,16 +5,16 @@ from importlib import import_module
 from kakehashi import Mistake
 from kakehashi.models.protocol import Family
 
-NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2")  # in the order of the ladder
+NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "resnet")  # the ladder, then other tasks
 
 
 class UnknownModel(Mistake):
     """No model file and no preset has this name."""
 
 
-def families() -> list[Family]:
-    """All model files, in the order of the ladder."""
-    return [find(name) for name in NAMES]
+def families(task: str | None = None) -> list[Family]:
+    """All model files, or those of one task, in the order of NAMES."""
+    return [each for each in map(find, NAMES) if task in (None, each.task)]
 
 
 def family(module, name: str) -> Family:

@@ -6,9 +6,10 @@ training.train(plan.config, run, callbacks=[...], sources=plan.sources)
 training.train(run.config, run)                                        # goes on where the run was killed
 """
 
-from kakehashi.training.loop import evaluate, train
+from kakehashi.training import tasks
+from kakehashi.training.loop import Measured, evaluate, measure, train
 from kakehashi.training.numpy_engine import NumpyEngine
-from kakehashi.training.plan import Plan, open_sources, open_split, plan
+from kakehashi.training.plan import Plan, open_sources, open_split, open_test, plan
 from kakehashi.training.settings import TrainingError, TrainSettings
 from kakehashi.training.state import Callback, Interrupted, State
 from kakehashi.training.torch_engine import TorchEngine
@@ -16,6 +17,7 @@ from kakehashi.training.torch_engine import TorchEngine
 __all__ = [
     "Callback",
     "Interrupted",
+    "Measured",
     "NumpyEngine",
     "Plan",
     "State",
@@ -23,8 +25,11 @@ __all__ = [
     "TrainSettings",
     "TrainingError",
     "evaluate",
+    "measure",
     "open_sources",
     "open_split",
+    "open_test",
     "plan",
+    "tasks",
     "train",
 ]

@@ -8,13 +8,14 @@ that never was.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kakehashi import Mistake
-from kakehashi.data import Batch, Source
+from kakehashi.data import Batch, Batches
 from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
+from kakehashi.training import tasks
 from kakehashi.training.numpy_engine import NumpyEngine
 from kakehashi.training.plan import open_sources
 from kakehashi.training.schedule import warmup_cosine
@@ -24,7 +25,7 @@ from kakehashi.training.torch_engine import TorchEngine
 
 
 def train(
-    config: RunConfig, run: Run, callbacks: Sequence[Any] = (), *, sources: tuple[Source, Source] | None = None
+    config: RunConfig, run: Run, callbacks: Sequence[Any] = (), *, sources: tuple[Batches, Batches] | None = None
 ) -> Run:
     """Train the run's model to the end of its steps, from its newest whole checkpoint where it has one.
 
@@ -33,7 +34,7 @@ def train(
     process trains it. TrainingError where the loss is no number any more. Any Mistake leaves the checkpoints whole.
     """
     settings = TrainSettings.of(config.train)
-    train_source, val_source = sources or open_sources(config, run.tokenizer)
+    train_source, val_source = sources or open_sources(config, run.codec)
     if settings.engine == "numpy":
         engine = NumpyEngine()
     else:
@@ -90,20 +91,24 @@ def begin(config: RunConfig, run: Run, settings: TrainSettings, engine: Any) -> 
     return state
 
 
-def loop(state: State, train_source: Source, val_source: Source, seed: int, callbacks: Sequence[Any] = ()) -> None:
+def loop(state: State, train_source: Batches, val_source: Batches, seed: int, callbacks: Sequence[Any] = ()) -> None:
     """Evaluate, save, step; again until all steps are done."""
     run, settings, engine, model, optimizer = state.run, state.settings, state.engine, state.model, state.optimizer
+    right = tasks.of(run.config.task).right
     state.start_clock()
     tell(callbacks, "on_start", state)
     while True:
         if due(state.step, settings.eval_every, settings.steps) and state.evaluated != state.step:
-            state.val_loss = evaluate(model, val_source, engine, settings.batch_size, state.check_stop)
+            measured = measure(model, val_source, engine, settings.batch_size, right, state.check_stop)
+            state.val_loss, state.val_right = measured
             state.evaluated = state.step
             require_finite(state, "the validation loss", state.val_loss)
-            if state.best is None or state.val_loss < state.best:
-                state.best = state.val_loss
+            # of evaluations that are equally good the last one's weights are kept
+            if state.best is None or measured.badness <= state.best:
+                state.best = measured.badness
                 run.save_best(engine.weights(model))
-            run.append(row(state, "val", state.val_loss) | tell(callbacks, "on_eval", state))
+            share = {} if right is None else {"right": state.val_right}
+            run.append(row(state, "val", state.val_loss) | share | tell(callbacks, "on_eval", state))
         if due(state.step, settings.checkpoint_every, settings.steps) and state.saved != state.step:
             save(state)
         if state.step == settings.steps:
@@ -125,8 +130,8 @@ def loop(state: State, train_source: Source, val_source: Source, seed: int, call
         state.loss = 0.0
         for batch in map(engine.tensors, batches):
             with engine.autocast():
-                loss, state.carried = read(model, batch, state.carried)
-                loss = loss * (batch.n_targets / max(1, n_targets))
+                output, state.carried = read(model, batch, state.carried)
+                loss = output.loss * (batch.n_targets / max(1, n_targets))
             with their_code(run, backward=True):
                 engine.backward(loss)
             state.loss = state.loss + loss.detach()
@@ -155,20 +160,43 @@ def loop(state: State, train_source: Source, val_source: Source, seed: int, call
 
 
 def read(model: Any, batch: Batch, carried: Any) -> tuple[Any, Any]:
-    """(mean loss of a batch, the state it leaves). One that follows another is read from `carried`, what that one left.
+    """(logits and mean loss of a batch, the state it leaves). One that follows another is read from `carried`, what
+    that one left.
 
     The model leaves values without a history, so backpropagation ends where a window does.
     """
     if batch.follows is None:
-        return model(*batch.inputs, batch.targets).loss, None
+        return model(*batch.inputs, batch.targets, **batch.options), None
     carried = carried if batch.follows else model.new_state(len(batch.targets))
-    return model(*batch.inputs, batch.targets, state=carried).loss, carried
+    return model(*batch.inputs, batch.targets, state=carried, **batch.options), carried
 
 
-def evaluate(
-    model: Any, source: Source, engine: Any, batch_size: int = 64, check_stop: Callable[[], None] = lambda: None
-) -> float:
-    """The mean loss over every target of the source, in nats. The model is in eval mode meanwhile.
+class Measured(NamedTuple):
+    """loss: the mean over every target, in nats. right: the share of items whose answer is wholly right, or None."""
+
+    loss: float
+    right: float | None = None
+
+    @property
+    def badness(self) -> float:
+        """What the weights that are kept have least of: errors where they are counted, else loss."""
+        return self.loss if self.right is None else 1 - self.right
+
+
+def evaluate(model: Any, source: Batches, engine: Any, batch_size: int = 64) -> float:
+    """The mean loss over every target of the source, in nats. The model is in eval mode meanwhile."""
+    return measure(model, source, engine, batch_size).loss
+
+
+def measure(
+    model: Any,
+    source: Batches,
+    engine: Any,
+    batch_size: int = 64,
+    right: Callable[[Any, Any], Any] | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Loss and, with a task's `right`, the share that is right, over the whole source, the model in eval mode.
 
     In Lanes the state is carried, as in training. Each lane begins without memory, so more of them cost a little.
     """
@@ -176,13 +204,19 @@ def evaluate(
     model.eval()
     try:
         total, n_targets, carried = 0.0, 0, None
+        n_right, n_items = 0, 0
         with engine.no_grad(), engine.autocast():
             for batch in source.whole(batch_size):
                 check_stop()
-                loss, carried = read(model, engine.tensors(batch), carried)
-                total += float(loss) * batch.n_targets
+                batch = engine.tensors(batch)
+                output, carried = read(model, batch, carried)
+                total += float(output.loss) * batch.n_targets
                 n_targets += batch.n_targets
-        return total / max(1, n_targets)
+                if right is not None:
+                    answers = right(output.logits, batch.targets)  # (B,) bool
+                    n_right += int(answers.sum())
+                    n_items += len(answers)
+        return Measured(total / max(1, n_targets), n_right / max(1, n_items) if right else None)
     finally:
         model.train(was_training)
 

@@ -1,0 +1,47 @@
+"""What samples.md shows of a run, by its task: a function each."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kakehashi.data import Batches
+    from kakehashi.inference import Completion
+    from kakehashi.runs import Run
+
+
+def page(run: "Run", val: "Batches") -> str:
+    """samples.md of a run whose training has ended. val: what it is validated on."""
+    return f"# {run.name}\n\n{SAMPLES[run.config.task](run, val)}\n"
+
+
+def texts(run: "Run", val: "Batches") -> str:
+    """Eight texts that a language model writes."""
+    completions = written(run, run.config.train["device"], [""] * 8, max_tokens=60, seed=run.config.seed)
+    return "\n\n".join(f"```\n{each.text}\n```" for each in completions)
+
+
+def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[Completion]":
+    """What a run's model writes after the prompts; a mistake in a learner's own code is one line."""
+    from kakehashi.inference import Engine
+    from kakehashi.runs import learners_code
+
+    with learners_code(run.path / "source.py", everything=False):
+        return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
+
+
+def classes(run: "Run", val: "Batches") -> str:
+    """A table of a classifier's classes: how many of their images it knows, and what it takes the others for."""
+    from kakehashi.inference import confusion
+    from kakehashi.runs import learners_code
+
+    names = run.form.classes
+    with learners_code(run.path / "source.py", everything=False):
+        table = confusion(run.load_model(), val, len(names), run.config.train["device"])  # (V, V)
+    lines = ["| class | images | right | taken for |", "|---|--:|--:|---|"]
+    for name, row, i in zip(names, table, range(len(names)), strict=True):
+        others = sorted((j for j in range(len(names)) if j != i and row[j]), key=lambda j: -row[j])[:3]
+        share = f"{row[i] / row.sum():.1%}" if row.sum() else "-"
+        lines.append(f"| {name} | {row.sum()} | {share} | {', '.join(f'{names[j]} {row[j]}' for j in others)} |")
+    return "\n".join(lines)
+
+
+SAMPLES = {"lm": texts, "classify": classes}

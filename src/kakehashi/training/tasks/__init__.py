@@ -1,0 +1,56 @@
+"""What training asks of a task, one module each: `of(task)`. The loop, the settings and the runs are the same for all.
+
+    DATA                                        what is learnt where the person names no data
+    OPTIONS                                     the options of `training.plan` that mean something here
+    prepare(family, config, data, settings, seed, codec=None, **options) -> Prepared
+    open_split(config) -> split                 the parts of the data that a run was started with, unless it changed
+    open_sources(config, codec, split) -> (train, validation)
+    open_test(config, codec) -> Batches         the part that training never sees; TrainingError where there is none
+    right                                       None, or right(logits, targets) -> (B,) bool: the items of a batch whose
+                                                answer is wholly right; their share is measured beside the loss
+
+A codec stands between what a person gives and the model's numbers: a tokenizer; of images, their form and the classes.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from kakehashi.data import Batches
+from kakehashi.runs import DataSpec
+from kakehashi.training.settings import TrainingError
+
+NAMES = ("lm", "classify")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a task makes of the data, for a model.
+
+    config: the model's, with the sizes that the data decide. spec: for config.json. split has .shared, the share of
+    what is validated on that is trained on, too, and .share_in(part), the same of any part. sources: (train,
+    validation).
+    """
+
+    codec: Any
+    config: Any
+    spec: DataSpec
+    split: Any
+    sources: tuple[Batches, Batches]
+
+
+def of(task: str) -> ModuleType:
+    """The module of a task. Raises TrainingError where there is none."""
+    if task not in NAMES:
+        raise TrainingError(f"there is no training for the task {task!r}: the tasks are {', '.join(NAMES)}")
+    return import_module(f"kakehashi.training.tasks.{task}")
+
+
+def require_unchanged(spec: DataSpec, sha256: str) -> None:
+    """Raises TrainingError where the data of a run are not what they were."""
+    if sha256 != spec.sha256:
+        raise TrainingError(
+            f"{spec.source} has changed since the run began (sha256 {sha256[:12]}, was {spec.sha256[:12]}): "
+            f"bring the old one back, or start a new run"
+        )
