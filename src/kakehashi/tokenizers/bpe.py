@@ -2,7 +2,7 @@
 
     "low lower"  --pattern-->  "low", " lower"  --UTF-8-->  l o w,  ␣ l o w e r  --merges-->  low,  ␣low er
 
-A pattern splits the text into pieces that no token crosses. A piece begins as its bytes; as long as two neighbours are a
+A pattern cuts the text into pieces that no token crosses. A piece begins as its bytes; as long as two neighbours are a
 known pair, the pair that was learnt first becomes one token (Sennrich et al. 2016, arXiv:1508.07909). Bytes, not
 characters, so that every text has tokens (Radford et al. 2019, GPT-2).
 
@@ -10,40 +10,26 @@ Learning: the most frequent pair of neighbours becomes a token, again and again.
 left token has the lower number is taken, then the one whose right token has; bytes are numbered as GPT-2 does, so this
 is also what Hugging Face's `tokenizers` takes.
 
-    learn_merges_slowly    Sennrich's loop, as it is told        bpe_training.py    the same merges, fast
-    BPETokenizer           text to numbers and back              bpe_formats.py     the files of GPT-2 and Hugging Face
+    learn_merges_slowly    merges from words, as it is told      bpe_training.py    the same, fast
+    merge_slowly           tokens of a piece, as it is told      bpe_encoding.py    the same, fast
+    BPETokenizer           text to numbers and back              bpe_formats.py     the files of GPT-2, Hugging Face
 """
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from heapq import heapify, heappop, heappush
-from itertools import chain, pairwise, repeat
-from operator import add
-from typing import Any, Literal, NamedTuple
+from itertools import chain, pairwise
+from typing import Any, Literal
 
 import regex
 
+from kakehashi.tokenizers import patterns
+from kakehashi.tokenizers.bpe_encoding import Known, Merger
 from kakehashi.tokenizers.bpe_training import learn_merges
 from kakehashi.tokenizers.byte_alphabet import BYTES, NUMBER, read, written
 from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
-
-PATTERNS = {  # verbatim, of the models that brought them
-    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "llama3": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-    "qwen2": (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-}
-LONG = 128  # bytes: longer pieces are merged with a heap, and not remembered
-REMEMBERED = 500_000  # pieces
-NEVER = 1 << 60  # the rank of a pair that is no merge
 
 
 def learn_merges_slowly(words: Mapping[bytes, int], n_merges: int) -> list[tuple[int, int]]:
@@ -63,11 +49,11 @@ def learn_merges_slowly(words: Mapping[bytes, int], n_merges: int) -> list[tuple
         if best is None or counts[best] < 2:
             break
         merges.append(best)
-        spelled = [(merged(tokens, best, new), count) for tokens, count in spelled]
+        spelled = [(_merged(tokens, best, new), count) for tokens, count in spelled]
     return merges
 
 
-def merged(tokens: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
+def _merged(tokens: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     """The tokens with each occurrence of the pair, from left to right, replaced by the new token."""
     out, i = [], 0
     while i < len(tokens):
@@ -80,11 +66,23 @@ def merged(tokens: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
     return out
 
 
+def merge_slowly(tokens: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
+    """The tokens after all merges that apply, each time the one learnt first, in its leftmost place.
+
+    merges: {pair: (how many merges were learnt before this one, the token it makes)}.
+    """
+    tokens = list(tokens)
+    while known := [(*merges[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]:
+        _, new, i = min(known, key=lambda one: (one[0], one[2]))
+        tokens[i : i + 2] = [new]
+    return tokens
+
+
 def count_pieces(texts: Iterable[str], pattern: str = "gpt2") -> dict[bytes, int]:
-    """{piece in UTF-8: how often it stands in the texts}; what merges are learnt from."""
-    split, counts = regex.compile(_pattern(pattern)).findall, Counter()
+    """{piece in UTF-8: how often it stands in the texts}: the words that merges are learnt from. TokenizerError."""
+    cut, counts = regex.compile(patterns.find(pattern)).findall, Counter()
     for text in texts:
-        counts.update(split(_checked(text)))
+        counts.update(cut(_checked(text)))
     return {piece.encode(): count for piece, count in counts.items()}
 
 
@@ -93,12 +91,13 @@ class BPETokenizer:
     """tokens   the bytes of each token, by its number; of a special token, its text in UTF-8
     merges      pairs of numbers, the one learnt first first; each makes the token of their bytes together
     special     {text: number} of the tokens that plain text never becomes
-    end         the number of the special token that ends a document; decodes to ""
-    pattern     the name of one of PATTERNS
+    end         the number of the special token that ends a document; it decodes to ""
+    pattern     the name of one of patterns.PATTERNS
     nfc         text is put into Unicode's normal form C first (Qwen2)
     whole       a piece that is itself a token becomes that token, merges or not (Llama 3)
 
     One that we train has END as token 0, then its other special tokens, the bytes, and a token a merge.
+    Raises TokenizerError where the parts do not fit together.
     """
 
     tokens: tuple[bytes, ...]
@@ -110,33 +109,32 @@ class BPETokenizer:
     whole: bool = False
 
     def __post_init__(self):
-        _pattern(self.pattern)
+        patterns.find(self.pattern)
         size, special = len(self.tokens), set(self.special.values())
-        if size > 0x110000:
-            raise TokenizerError(f"a vocabulary holds at most {0x110000} tokens, got {size}")  # see _Merges
         for text, number in self.special.items():
-            if not 0 <= number < size or self.tokens[number] != text.encode() or not text:
-                raise TokenizerError(f"special token {text!r} is said to be number {number}, which is another token")
+            if not text or not 0 <= number < size or self.tokens[number] != text.encode():
+                raise TokenizerError(f"special token {text!r} is said to be number {number}, and is not")
         if self.end not in special:
             raise TokenizerError(f"end must be the number of a special token, got {self.end}")
         if len(self._numbers) + len(special) < size:
             twice = Counter(token for i, token in enumerate(self.tokens) if i not in special).most_common(1)[0][0]
             raise TokenizerError(f"two tokens are the same bytes, {twice!r}")
         if missing := [byte for byte in BYTES if bytes([byte]) not in self._numbers]:
-            raise TokenizerError(f"there is no token for the byte {missing[0]:#04x}: a byte-level vocabulary has all 256")
+            raise TokenizerError(f"no token is the byte {missing[0]:#04x}: a byte-level vocabulary has all 256")
         for rank, pair in enumerate(self.merges):
             if not all(0 <= number < size and number not in special for number in pair):
-                raise TokenizerError(f"merge {rank} is of tokens {pair}, which must be numbers of tokens of text")
+                raise TokenizerError(f"merge {rank} is of tokens {pair}, which must be tokens of text")
             if self.tokens[pair[0]] + self.tokens[pair[1]] not in self._numbers:
                 raise TokenizerError(f"merge {rank}, of tokens {pair}, makes no token of the vocabulary")
         if len(set(self.merges)) < len(self.merges):
             raise TokenizerError(f"the merge of tokens {Counter(self.merges).most_common(1)[0][0]} stands there twice")
+        _ = self._merger  # checks that the merges are in order
 
     @classmethod
     def train(
         cls, texts: Iterable[str], vocab_size: int, pattern: str = "gpt2", special: Sequence[str] = ()
     ) -> "BPETokenizer":
-        """The tokenizer of at most vocab_size tokens that the texts teach: fewer where no pair is left that occurs twice.
+        """The tokenizer that the texts teach: of vocab_size tokens, or of fewer where no pair is left that occurs twice.
 
         special: texts of special tokens after END. Raises TokenizerError.
         """
@@ -145,7 +143,7 @@ class BPETokenizer:
         if len(set(names)) < first or "" in names:
             raise TokenizerError(f"special tokens must be distinct, not empty and not {END!r}, got {list(special)}")
         if vocab_size < first + 256:
-            raise TokenizerError(f"vocab_size must be at least {first + 256}, bytes and special tokens, got {vocab_size}")
+            raise TokenizerError(f"vocab_size must be at least {first + 256}, for all bytes, got {vocab_size}")
         words = count_pieces(texts, pattern)
         if not words:
             raise TokenizerError("the texts hold nothing to learn from")
@@ -162,7 +160,8 @@ class BPETokenizer:
     def encode(self, text: str, allowed_special: Collection[str] | Literal["all"] = ()) -> list[int]:
         """The numbers of the text's tokens; none is added.
 
-        allowed_special: the special tokens that their own text becomes; all others are plain text. Raises TokenizerError.
+        allowed_special: the special tokens that stand for themselves in the text; what spells another is plain text.
+        Raises TokenizerError.
         """
         allowed = list(self.special) if allowed_special == "all" else list(allowed_special)
         if unknown := [name for name in allowed if name not in self.special]:
@@ -174,7 +173,7 @@ class BPETokenizer:
         return [n for i, part in enumerate(parts) for n in ([self.special[part]] if i % 2 else self._plain(part))]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the numbers; bytes that are no UTF-8, as in half a character, become U+FFFD, the end token "".
+        """The text of the numbers; bytes that are no UTF-8, as of half a character, become U+FFFD, the end token "".
 
         A number outside the vocabulary is a KeyError.
         """
@@ -188,71 +187,64 @@ class BPETokenizer:
         return {
             "format": 1,
             "kind": "bpe",
-            "pattern": {"name": self.pattern, "regex": PATTERNS[self.pattern]},
+            "pattern": {"name": self.pattern, "regex": patterns.find(self.pattern)},
             "nfc": self.nfc,
             "whole": self.whole,
             "special": dict(self.special),
             "end": self.end,
-            "tokens": [name if (name := self._names.get(i)) else written(token) for i, token in enumerate(self.tokens)],
+            "tokens": [written(token) for token in self.tokens],
             "merges": [list(pair) for pair in self.merges],
         }
 
     @classmethod
     def from_dict(cls, content: dict) -> "BPETokenizer":
         """What `to_dict()` gave. Raises TokenizerError where it is something else."""
-        kinds = {"pattern": dict, "nfc": bool, "whole": bool, "special": dict, "end": int, "tokens": list, "merges": list}
         if content.get("format") != 1 or content.get("kind") != "bpe":
             raise TokenizerError(
                 f"need format 1 and kind 'bpe', got {content.get('format')!r} and {content.get('kind')!r}"
             )
-        for name, kind in kinds.items():
-            if type(content.get(name)) is not kind:
-                raise TokenizerError(f"{name} must be a {kind.__name__}, got {str(content.get(name))[:SHOWN]!r}")
-        pattern, special, tokens = content["pattern"].get("name"), content["special"], content["tokens"]
-        if content["pattern"].get("regex") != _pattern(pattern):
-            raise TokenizerError(f"pattern {pattern} is not as we know it: {content['pattern'].get('regex')!r}")
-        if not all(isinstance(token, str) for token in tokens):
-            raise TokenizerError("tokens must be strings")
-        if not all(type(number) is int for number in [*special.values(), *_flat(content["merges"])]):
-            raise TokenizerError("special must hold numbers, and merges pairs of numbers")
-        names = {number: name for name, number in special.items()}
+        pattern = need(content, "pattern", dict)
+        if pattern.get("regex") != patterns.find(pattern.get("name")):
+            raise TokenizerError(f"the pattern {pattern['name']} is not ours: {pattern.get('regex')!r}")
+        special, merges = need(content, "special", dict), need(content, "merges", list)
+        if not all(isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in merges):
+            raise TokenizerError("merges must be pairs of numbers")
         return cls(
-            tuple(names[i].encode() if i in names else read(token) for i, token in enumerate(tokens)),
-            tuple((left, right) for left, right in content["merges"]),
-            special,
-            content["end"],
-            pattern,
-            content["nfc"],
-            content["whole"],
+            tuple(read_token(token) for token in need(content, "tokens", list)),
+            tuple((left, right) for left, right in merges),
+            {text: need(special, text, int) for text in special},
+            need(content, "end", int),
+            pattern["name"],
+            need(content, "nfc", bool),
+            need(content, "whole", bool),
         )
 
     def _plain(self, text: str) -> list[int]:
         if self.nfc:
             text = unicodedata.normalize("NFC", text)
         try:
-            return list(chain.from_iterable(map(self._known.__getitem__, self._split(text))))
+            return list(chain.from_iterable(map(self._known.__getitem__, self._cut(text))))
         except UnicodeEncodeError:
-            _checked(text)  # says what is wrong
+            _checked(text)  # says which character
             raise
 
     def _tokens_of(self, piece: str) -> tuple[int, ...]:
         raw = piece.encode()
-        if self.whole and raw in self._numbers:
-            return (self._numbers[raw],)
-        word = "".join([self._first[byte] for byte in raw])
-        return tuple(map(ord, (merge if len(word) <= LONG else merge_long)(word, self._merges)))
+        if self.whole and (number := self._numbers.get(raw)) is not None:
+            return (number,)
+        return self._merger.tokens_of(raw)
 
     @cached_property
-    def _split(self):
-        return regex.compile(PATTERNS[self.pattern]).findall
+    def _cut(self):
+        return regex.compile(patterns.find(self.pattern)).findall
 
     @cached_property
-    def _known(self) -> "_Known":
-        return _Known(self._tokens_of)
+    def _known(self) -> Known:
+        return Known(self._tokens_of)
 
     @cached_property
-    def _names(self) -> dict[int, str]:
-        return {number: name for name, number in self.special.items()}
+    def _merger(self) -> Merger:
+        return Merger(self._numbers, self.merges)
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:
@@ -265,97 +257,34 @@ class BPETokenizer:
         """A dict, not a tuple: a negative number must not wrap around."""
         return {i: token if i != self.end else b"" for i, token in enumerate(self.tokens)}
 
-    @cached_property
-    def _first(self) -> list[str]:
-        """Each byte's token, as `_Merges` writes it."""
-        return [chr(self._numbers[bytes([byte])]) for byte in range(256)]
 
-    @cached_property
-    def _merges(self) -> "_Merges":
-        made = [self._numbers[self.tokens[left] + self.tokens[right]] for left, right in self.merges]
-        pairs = [chr(left) + chr(right) for left, right in self.merges]
-        return _Merges({pair: rank for rank, pair in enumerate(pairs)}, pairs, list(map(chr, made)))
-
-
-class _Merges(NamedTuple):
-    """Merges of words in which a token is the character of its number: "ab" is tokens 97 and 98, whatever they mean.
-
-    So a pair is two characters, and Python's own string methods find and replace it.
-    """
-
-    rank: dict[str, int]  # of each pair
-    pairs: list[str]  # by rank
-    made: list[str]  # by rank: the token that the pair becomes
+def need(content: Any, key: str, kind: type, otherwise: Any = None) -> Any:
+    """What stands under the key; `otherwise` where nothing or null does. Raises TokenizerError for another type."""
+    value = content.get(key) if isinstance(content, dict) else None
+    if value is None and otherwise is not None:
+        return otherwise
+    if type(value) is not kind:
+        raise TokenizerError(f"{key} must be of type {kind.__name__}, got {str(value)[:SHOWN]!r}")
+    return value
 
 
-def merge(word: str, merges: _Merges) -> str:
-    """The word after all merges that apply to it, always the first one of the lowest rank. Quadratic in its length."""
-    while len(word) > 1:
-        rank = min(map(merges.rank.get, map(add, word, word[1:]), repeat(NEVER)))
-        if rank == NEVER:
-            break
-        word = word.replace(merges.pairs[rank], merges.made[rank], 1)
-    return word
-
-
-def merge_long(word: str, merges: _Merges) -> str:
-    """What `merge` gives, in n log n: pairs wait in a heap, by rank and then place."""
-    n = len(word)
-    tokens = list(word)  # "" where one was swallowed
-    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-    waiting = [merges.rank.get(pair, NEVER) * n + i for i, pair in enumerate(map(add, word, word[1:]))]
-    heapify(waiting)
-    while waiting:
-        rank, i = divmod(heappop(waiting), n)
-        if rank == NEVER:
-            break
-        j = after[i]
-        if j == n or tokens[i] + tokens[j] != merges.pairs[rank]:  # another merge was faster
-            continue
-        tokens[i], tokens[j] = merges.made[rank], ""
-        after[i] = after[j]
-        if after[i] < n:
-            before[after[i]] = i
-        for left in (before[i], i):
-            if left >= 0 and (right := after[left]) < n:
-                if (rank := merges.rank.get(tokens[left] + tokens[right])) is not None:
-                    heappush(waiting, rank * n + left)
-    return "".join(tokens)
-
-
-class _Known(dict[str, tuple[int, ...]]):
-    """{piece: its tokens}, worked out when first asked for: a text repeats its words."""
-
-    def __init__(self, work_out: Callable[[str], tuple[int, ...]]):
-        self.work_out = work_out
-
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        tokens = self.work_out(piece)
-        if len(self) >= REMEMBERED:
-            self.clear()
-        if len(piece) <= LONG:
-            self[piece] = tokens
-        return tokens
-
-
-def _pattern(name: object) -> str:
-    if name not in PATTERNS:
-        raise TokenizerError(f"pattern must be one of {', '.join(PATTERNS)}, got {name!r}")
-    return PATTERNS[str(name)]
+def read_token(text: object) -> bytes:
+    """The bytes of a token that is written in GPT-2's alphabet. Raises TokenizerError."""
+    try:
+        return read(str(text))
+    except KeyError as error:
+        raise TokenizerError(
+            f"token {text!r} is not byte-level: GPT-2's alphabet of bytes has no {error.args[0]!r}"
+        ) from None
 
 
 def _checked(text: str) -> str:
-    """The text. Raises TokenizerError where it is none: a lone surrogate has no UTF-8."""
+    """The text. Raises TokenizerError where it is none: half of a surrogate pair has no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
-            f"character {error.start + 1} of the text is {text[error.start]!r}, half of a surrogate pair, which is no "
-            f"text: read the file with the right encoding"
+            f"character {error.start + 1} of the text is {text[error.start]!r}, half of a surrogate pair: "
+            f"read the text with its right encoding"
         ) from None
     return text
-
-
-def _flat(merges: list) -> Iterator[object]:
-    for pair in merges:
-        yield from pair if isinstance(pair, list) and len(pair) == 2 else [None]

@@ -1,5 +1,5 @@
-"""GPT-2's alphabet of bytes: each byte is written as a character that can be seen, and bytes are numbered in the order of
-these characters. So " the" is written "Ġthe" and "é" "Ã©", in every vocab.json and tokenizer.json of a byte-level BPE.
+"""GPT-2's alphabet of bytes: each byte is written as a character that can be seen, and bytes are numbered in the order
+of these characters. So every vocab.json and tokenizer.json of a byte-level BPE writes " the" as "Ġthe", "é" as "Ã©".
 """
 
 _SEEN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # characters of Latin-1 that stand for their byte
