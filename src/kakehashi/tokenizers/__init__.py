@@ -1,18 +1,50 @@
-"""Text to token numbers and back. Token 0 of every tokenizer is END, which ends a document and stands before its first
-character; `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
+"""Text to token numbers and back. A tokenizer's `end` ends a document and stands before its first character: token 0, END,
+of every tokenizer that we train. `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
+
+    char.py    one token a character
+    bpe.py     byte-level BPE, and what it stands on; bpe_formats.py reads and writes it as GPT-2 and Hugging Face do
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
+from kakehashi.tokenizers.bpe import BPETokenizer
+from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf
 from kakehashi.tokenizers.char import END, CharTokenizer, TokenizerError, UnknownCharacter
 
-__all__ = ["END", "CharTokenizer", "TokenizerError", "UnknownCharacter", "from_dict", "load"]
+__all__ = [
+    "END",
+    "BPETokenizer",
+    "CharTokenizer",
+    "Tokenizer",
+    "TokenizerError",
+    "UnknownCharacter",
+    "from_dict",
+    "load",
+]
 
-KINDS = {"char": CharTokenizer}
+KINDS = {"char": CharTokenizer, "bpe": BPETokenizer}
 
 
-def from_dict(content: dict) -> CharTokenizer:
+class Tokenizer(Protocol):
+    """What data, training, runs and inference need of a tokenizer."""
+
+    @property
+    def end(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def from_dict(content: dict) -> CharTokenizer | BPETokenizer:
     """The tokenizer that `to_dict()` described. Raises TokenizerError for anything else."""
     kind = KINDS.get(str(content.get("kind")))
     if kind is None:
@@ -20,16 +52,36 @@ def from_dict(content: dict) -> CharTokenizer:
     return kind.from_dict(content)
 
 
-def load(path: str | Path) -> CharTokenizer:
-    """The tokenizer in a JSON file, such as a run's tokenizer.json. Raises TokenizerError, with the file's name."""
+def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokenizer:
+    """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
+
+    end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside it
+    calls so, else as `from_hf` finds it. Raises TokenizerError, with the file's name.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= "vocab.json" if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists() else "tokenizer.json"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise TokenizerError(f"it holds a {type(content).__name__}, a tokenizer is an object")
+        if path.name == "vocab.json":
+            return from_gpt2(content, path.with_name("merges.txt").read_text(encoding="utf-8"), end or _end_beside(path))
+        if "model" in content:
+            return from_hf(content, end or _end_beside(path))
         return from_dict(content)
     except OSError as error:
-        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+        raise TokenizerError(f"cannot read the tokenizer {error.filename or path}: {error.strerror}") from error
     except ValueError as error:
         raise TokenizerError(f"{path} is not JSON: {error}") from error
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
+
+
+def _end_beside(path: Path) -> str | None:
+    """What tokenizer_config.json calls the token that ends a text."""
+    config = path.with_name("tokenizer_config.json")
+    if not config.exists():
+        return None
+    said = json.loads(config.read_text(encoding="utf-8")).get("eos_token")
+    return said.get("content") if isinstance(said, dict) else said

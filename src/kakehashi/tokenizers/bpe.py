@@ -112,7 +112,7 @@ class BPETokenizer:
         patterns.find(self.pattern)
         size, special = len(self.tokens), set(self.special.values())
         for text, number in self.special.items():
-            if not text or not 0 <= number < size or self.tokens[number] != text.encode():
+            if not text or not 0 <= number < size or self.tokens[number] != _checked(text).encode():
                 raise TokenizerError(f"special token {text!r} is said to be number {number}, and is not")
         if self.end not in special:
             raise TokenizerError(f"end must be the number of a special token, got {self.end}")
@@ -134,7 +134,7 @@ class BPETokenizer:
     def train(
         cls, texts: Iterable[str], vocab_size: int, pattern: str = "gpt2", special: Sequence[str] = ()
     ) -> "BPETokenizer":
-        """The tokenizer that the texts teach: of vocab_size tokens, or of fewer where no pair is left that occurs twice.
+        """The tokenizer that the texts teach: of vocab_size tokens, or fewer where no pair is left that occurs twice.
 
         special: texts of special tokens after END. Raises TokenizerError.
         """
@@ -147,7 +147,7 @@ class BPETokenizer:
         words = count_pieces(texts, pattern)
         if not words:
             raise TokenizerError("the texts hold nothing to learn from")
-        tokens = [name.encode() for name in names] + [bytes([byte]) for byte in BYTES]
+        tokens = [_checked(name).encode() for name in names] + [bytes([byte]) for byte in BYTES]
         merges = [(left + first, right + first) for left, right in learn_merges(words, vocab_size - len(tokens))]
         for left, right in merges:
             tokens.append(tokens[left] + tokens[right])

@@ -3,7 +3,7 @@
 All words stand in one array of tokens, NONE between them; a token that is swallowed becomes NONE, and `after` and
 `before` lead past it. Two things save nearly all of the work:
 
-* A merge makes a token that was not there before, so all pairs with it are new, and their places are known at once. From
+* A merge makes a token that was not there before, so all pairs with it are new, and their places known at once. From
   then on a pair can only lose places: a count, once taken, is never too low.
 * Pairs wait in a heap by a count that may be too high. Only of the one on top is the true count taken: if it is lower,
   the pair goes back with it; if not, no pair can have more, and all its places are merged in a few array steps.

@@ -1,4 +1,4 @@
-"""The patterns that cut a text into the pieces that no token of a BPE crosses, verbatim of the models that brought them.
+"""The patterns that cut a text into pieces, which no token of a BPE crosses, verbatim of the models that brought them.
 
 They need the package regex: Python's own re knows no \\p{L} (letters) and \\p{N} (numbers).
 """
