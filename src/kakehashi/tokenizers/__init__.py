@@ -1,5 +1,5 @@
-"""Text to token numbers and back. A tokenizer's `end` ends a document and stands before its first character: token 0, END,
-of every tokenizer that we train. `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
+"""Text to token numbers and back. A tokenizer's `end` ends a document and stands before its first character; in those
+that we train it is token 0, END. `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
 
     char.py    one token a character
     bpe.py     byte-level BPE, and what it stands on; bpe_formats.py reads and writes it as GPT-2 and Hugging Face do
@@ -55,18 +55,24 @@ def from_dict(content: dict) -> CharTokenizer | BPETokenizer:
 def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokenizer:
     """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
 
-    end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside it
-    calls so, else as `from_hf` finds it. Raises TokenizerError, with the file's name.
+    end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside
+    it calls so, else as `from_hf` finds it. Raises TokenizerError, with the file's name.
     """
     path = Path(path)
     if path.is_dir():
-        path /= "vocab.json" if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists() else "tokenizer.json"
+        path /= (
+            "vocab.json"
+            if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists()
+            else "tokenizer.json"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise TokenizerError(f"it holds a {type(content).__name__}, a tokenizer is an object")
         if path.name == "vocab.json":
-            return from_gpt2(content, path.with_name("merges.txt").read_text(encoding="utf-8"), end or _end_beside(path))
+            return from_gpt2(
+                content, path.with_name("merges.txt").read_text(encoding="utf-8"), end or _end_beside(path)
+            )
         if "model" in content:
             return from_hf(content, end or _end_beside(path))
         return from_dict(content)

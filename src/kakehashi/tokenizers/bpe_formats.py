@@ -13,7 +13,12 @@ from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
 from kakehashi.tokenizers.patterns import PATTERNS
 
 ENDS = (END, "<|endoftext|>", "<|end_of_text|>")  # how those that are met call the token that ends a document
-BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}  # GPT-2's pattern
+BYTE_LEVEL = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": True,
+}  # GPT-2's pattern
 
 
 def from_gpt2(vocab: Mapping[str, int], merges: str, end: str | None = None) -> BPETokenizer:
