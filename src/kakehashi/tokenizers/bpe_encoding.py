@@ -59,14 +59,16 @@ class Merger:
                     raise TokenizerError(
                         f"merge {rank} stands before those that make its parts, tokens {left}, {right}"
                     )
-        self._begun: dict[bytes, int | None] = {}  # the number of each token, None of what only begins one
+        # A tree of the tokens' bytes: from a node, by a byte, to the next; the key is node * 256 + byte
+        self._step: dict[int, int] = {}
+        self._token: list[int | None] = [None]  # that ends at each node
         for number in self._made:
-            token = self._bytes[number]
-            self._begun[token] = number
-            for end in range(len(token) - 1, 0, -1):
-                if token[:end] in self._begun:  # and so is all that is shorter
-                    break
-                self._begun[token[:end]] = None
+            node = 0
+            for byte in self._bytes[number]:
+                node = self._step.setdefault(node << 8 | byte, len(self._token))
+                if node == len(self._token):
+                    self._token.append(None)
+            self._token[node] = number
 
     def tokens_of(self, piece: bytes) -> tuple[int, ...]:
         """The numbers of the piece's tokens."""
@@ -89,12 +91,12 @@ class Merger:
 
     def _beginning(self, piece: bytes, at: int) -> list[int]:
         """The tokens that the piece goes on with from there, the longest last."""
-        tokens, end, begun = [], at + 1, self._begun.get
-        while end <= len(piece) and (number := begun(piece[at:end], -1)) != -1:
-            if number is not None:
-                tokens.append(number)
-            end += 1
-        return tokens
+        found, node, step, token = [], 0, self._step.get, self._token
+        while at < len(piece) and (node := step(node << 8 | piece[at])) is not None:
+            if (number := token[node]) is not None:
+                found.append(number)
+            at += 1
+        return found
 
 
 class _Stay(dict[tuple[int, int], bool]):
