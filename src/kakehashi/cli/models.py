@@ -40,6 +40,7 @@ def train(
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
     split: Annotated[str, typer.Option(help=t("cli.train.split"))] = "distinct",
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help=t("cli.train.tokenizer"))] = None,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
     resume: Annotated[Path | None, typer.Option(help=t("cli.train.resume"))] = None,
@@ -61,7 +62,7 @@ def train(
     }
     if resume or from_run:  # what the run itself decides cannot be said again
         said = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
-        fixed = ["model", "preset"] if from_run else [name for name in said if name not in ("resume", "root")]
+        fixed = ["model", "preset", "tokenizer"] if from_run else [name for name in said if name not in ("resume", "root")]
         if again := [f"--{name.removesuffix('_run').replace('_', '-')}" for name in said if name in fixed]:
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
@@ -80,6 +81,7 @@ def train(
             unit=unit,
             split=split,
             window=window,
+            tokenizer=tokenizer,
             from_run=from_run,
             device=device,
             **{name: value for name, value in given.items() if value is not None},

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from kakehashi.paths import atomic_write
 from kakehashi.tokenizers.bpe import BPETokenizer
-from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf
+from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.char import END, CharTokenizer, TokenizerError, UnknownCharacter
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "UnknownCharacter",
     "from_dict",
     "load",
+    "save",
 ]
 
 KINDS = {"char": CharTokenizer, "bpe": BPETokenizer}
+FORMS = ("own", "hf", "gpt2")
 
 
 class Tokenizer(Protocol):
@@ -82,6 +85,35 @@ def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokeniz
         raise TokenizerError(f"{path} is not JSON: {error}") from error
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
+
+
+def save(tokenizer: BPETokenizer, path: str | Path, form: str = "own") -> Path:
+    """Write a tokenizer to a file NAME.json, else to a folder, which is made; returns the file that `load` takes.
+
+    form: "own", our tokenizer.json; "hf", Hugging Face's; "gpt2", vocab.json and merges.txt in a folder.
+    Raises TokenizerError, CannotWrite.
+    """
+    path = Path(path)
+    if form not in FORMS:
+        raise TokenizerError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    if path.suffix == ".json" and not path.is_dir():
+        if form == "gpt2":
+            raise TokenizerError(f"GPT-2's form is two files, vocab.json and merges.txt: name a folder, not {path}")
+        folder, name = path.parent, path.name
+    else:
+        folder, name = path, "vocab.json" if form == "gpt2" else "tokenizer.json"
+    if form == "gpt2":
+        vocab, merges = to_gpt2(tokenizer)
+        files = {name: vocab, "merges.txt": merges}
+    else:
+        files = {name: tokenizer.to_dict() if form == "own" else to_hf(tokenizer)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TokenizerError(f"cannot make the folder {folder}: {error.strerror}") from error
+    for each, content in files.items():
+        atomic_write(folder / each, content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
+    return folder / name
 
 
 def _end_beside(path: Path) -> str | None:

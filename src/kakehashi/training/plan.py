@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from kakehashi import Mistake, __version__, runs
-from kakehashi.data import LECTURE, Lanes, Source, Split
+from kakehashi.data import LECTURE, Corpus, Lanes, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
 from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
 from kakehashi.runs import DataSpec, ModelSpec, Resolved, Run, RunConfig
-from kakehashi.tokenizers import CharTokenizer
+from kakehashi.tokenizers import CharTokenizer, Tokenizer, load
 from kakehashi.training.settings import TrainingError, TrainSettings
 
 SPLITS = ("distinct", "lecture")
@@ -32,7 +32,7 @@ class Plan:
     """
 
     config: RunConfig
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     split: Split
     sources: tuple[Source, Source]
     source_text: str | None = None
@@ -63,6 +63,7 @@ def plan(
     unit: str | None = None,
     split: str = "distinct",
     window: int | None = None,
+    tokenizer: str | Path | None = None,
     from_run: str | Path | None = None,
     **settings: Any,
 ) -> Plan:
@@ -71,8 +72,9 @@ def plan(
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
     tokenizer, too. data: NAME or PATH, private where it is not a built-in set. split: "distinct" (Corpus.split) or
     "lecture" (Corpus.lecture_split). window: tokens in a training window of a model that slides over the text, and so
-    how far backpropagation reaches back; longer documents are cut into such pieces; None: 64. settings: fields of
-    TrainSettings.
+    how far backpropagation reaches back; longer documents are cut into such pieces; None: 64. tokenizer: the file of
+    one, as `tokenizers.load` takes it; None: a token a character. Nobody knows what it was learnt from, so the run is
+    private. settings: fields of TrainSettings.
     Raises a Mistake: one line that names what is wrong with its value.
     """
     if engine != "torch":
@@ -96,9 +98,9 @@ def plan(
 
     texts = read_corpus(data, encoding=encoding, **({} if unit is None else {"unit": unit}))
     divided = texts.lecture_split() if split == "lecture" else texts.split(seed)
-    tokenizer = CharTokenizer.train(texts.documents) if start is None else start.tokenizer
+    coder = _tokenizer(tokenizer, start, texts)
     if start is None:
-        config = replace(config, vocab_size=tokenizer.vocab_size)
+        config = replace(config, vocab_size=coder.vocab_size)
     if any(each.name == "fused" for each in fields(config)):
         config = replace(config, fused=True)
     if resolved.source is not None:
@@ -106,10 +108,10 @@ def plan(
     if checked.carry:
         _require_recurrent(family, config)
     window = _window(family, config, window)
-    sources = cut(divided, tokenizer, window, texts.unit, checked.carry)
+    sources = cut(divided, coder, window, texts.unit, checked.carry)
     checked = _fitted(checked, sources[0], said="batch_size" in settings)
 
-    private = texts.private or (start is not None and start.private)
+    private = texts.private or tokenizer is not None or (start is not None and start.private)
     return Plan(
         RunConfig(
             task=family.task,
@@ -126,7 +128,7 @@ def plan(
             threads=torch.get_num_threads(),
             started_from=None if start is None else start.name,
         ),
-        tokenizer,
+        coder,
         divided,
         sources,
         resolved.source,
@@ -147,10 +149,18 @@ def open_split(config: RunConfig) -> Split:
     return texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
 
 
-def open_sources(config: RunConfig, tokenizer: CharTokenizer, split: Split | None = None) -> tuple[Source, Source]:
+def open_sources(config: RunConfig, tokenizer: Tokenizer, split: Split | None = None) -> tuple[Source, Source]:
     """(train, validation) of a run. split: what `open_split` gave, where it is at hand."""
     spec, split = config.data, split or open_split(config)
     return cut(split, tokenizer, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
+
+
+def _tokenizer(said: str | Path | None, start: Run | None, texts: Corpus) -> Tokenizer:
+    if start is not None:
+        if said is not None:
+            raise TrainingError(f"the tokenizer of {start.path} goes with its weights: leave tokenizer {said} out")
+        return start.tokenizer
+    return CharTokenizer.train(texts.documents) if said is None else load(said)
 
 
 def _seen(start: Run, split: Split) -> float | None:
