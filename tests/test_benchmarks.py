@@ -142,7 +142,7 @@ def test_an_unknown_bench_is_one_line():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
     )
-    assert done.returncode == 2 and "there are cli, ladder" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and "there are cli, ladder, bpe" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_an_unknown_piece_is_one_line():

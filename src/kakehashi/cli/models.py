@@ -62,7 +62,9 @@ def train(
     }
     if resume or from_run:  # what the run itself decides cannot be said again
         said = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
-        fixed = ["model", "preset", "tokenizer"] if from_run else [name for name in said if name not in ("resume", "root")]
+        fixed = (
+            ["model", "preset", "tokenizer"] if from_run else [name for name in said if name not in ("resume", "root")]
+        )
         if again := [f"--{name.removesuffix('_run').replace('_', '-')}" for name in said if name in fixed]:
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:

@@ -34,8 +34,9 @@ def tokenizer_train(
     from kakehashi.cli.progress import duration
     from kakehashi.data import corpus
 
-    if out.is_file():
-        raise typer.BadParameter(t("cli.fault.exists", path=out), param_hint="--out")
+    for path in (out / "tokenizer.json", out / "vocab.json") if out.is_dir() else (out,):
+        if path.exists():
+            raise typer.BadParameter(t("cli.fault.exists", path=path), param_hint="--out")
     texts = corpus(data, encoding)
     began = time.perf_counter()
     learnt = tokenizers.BPETokenizer.train(texts.documents, vocab_size, pattern, special or ())

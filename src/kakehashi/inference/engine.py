@@ -195,7 +195,7 @@ class _Draft:
         return self.tokenizer.decode(self.tokens)[: self._stop_begins()]
 
     def certain(self) -> str:
-        """The text that no later token takes back: an end that may become a stop string, or is half a character, waits."""
+        """The text that no later token takes back: the beginning of a stop string, or of a character, is held back."""
         text = self.text()
         if self.reason is not None:
             return text
