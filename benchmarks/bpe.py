@@ -20,13 +20,13 @@ from pathlib import Path
 
 os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")  # read when tokenizers begins to work
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from benchmarks.rows import ROOT, Row, measure  # noqa: E402
-from kakehashi import Mistake  # noqa: E402
-from kakehashi.data import stdlib_code  # noqa: E402
-from kakehashi.tokenizers import END, BPETokenizer  # noqa: E402
-from kakehashi.tokenizers.bpe_formats import to_hf  # noqa: E402
+from benchmarks.rows import ROOT, Row, measure
+from kakehashi import Mistake
+from kakehashi.data import stdlib_code
+from kakehashi.tokenizers import END, BPETokenizer
+from kakehashi.tokenizers.bpe_formats import to_hf
 
 VOCAB_SIZE = 8000
 SIZE = 10_000_000  # bytes to learn from

@@ -166,7 +166,7 @@ class Run:
         return self.config.data.private
 
     @cached_property
-    def tokenizer(self):
+    def tokenizer(self) -> Any:  # a Tokenizer, and what its kind has besides
         return tokenizers.load(self.path / "tokenizer.json")
 
     @cached_property
