@@ -40,7 +40,7 @@ NASTY = [
     "1234567 ½ ٣٤ Ⅻ 一二三",
     "\ufeff\ufffd\uffff \U0010ffff",
     "架け橋へようこそ。トークナイザを作る。",
-    "Ġthe Ċ <|end|> <|endoftext|>",
+    "Ġthe Ċ <|endoftext|>",
     10_000 * "a",
     10_000 * " " + "b",
 ]
@@ -51,13 +51,14 @@ clumsy_text = st.text(alphabet="aab \n\r'sS1é架👩\u200d\u0301\u00a0!", max_s
 
 @cache
 def corpora() -> dict[str, str]:
-    """Real texts, some 40,000 characters each."""
+    """Real texts, some 40,000 characters each, without END, which the peer takes for the special token."""
     names = sorted((texts.HERE / "ja").glob("*.toml"))
-    return {
+    found = {
         "code": "\n".join(text for _, text in stdlib_code.files()[:20])[:40_000],
         "Japanese": "\n".join(path.read_text(encoding="utf-8") for path in names)[:40_000],
         "docs": "\n".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))[:40_000],
     }
+    return {name: text.replace(END, "") for name, text in found.items()}
 
 
 @pytest.fixture
@@ -107,15 +108,15 @@ def all_splits(tokenizer: BPETokenizer) -> BPETokenizer:
 
 
 def test_the_words_of_sennrichs_paper():
-    """low 5, lower 2, newest 6, widest 3: "es" 9 times (as often as "st", but e comes first), then "est", "lo", "low"."""
+    """ "es" and "st" occur 9 times, "lo" 7, "ne", "ew" and "we" 6: of equal counts, the lower letters."""
     words = {b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}
     spelled = [bytes([byte]) for byte in BYTES]
-    for left, right in learn_merges(words, 6):
+    for left, right in learn_merges(words, 7):
         spelled.append(spelled[left] + spelled[right])
-    assert spelled[256:] == [b"es", b"est", b"lo", b"low", b"ew", b"ewest"]
+    assert spelled[256:] == [b"es", b"est", b"lo", b"low", b"ew", b"new", b"newest"]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text("ab ", min_size=1, max_size=14).map(str.encode), st.integers(1, 5), max_size=8))
 def test_the_fast_trainer_learns_what_the_slow_one_does(words):
     assert learn_merges(words, 30) == learn_merges_slowly(words, 30)
@@ -187,11 +188,11 @@ def test_tokens_equal_those_of_tokenizers_on_real_text(pattern, real):
 @pytest.mark.parametrize("text", NASTY, ids=lambda text: repr(text[:12]))
 def test_tokens_equal_those_of_tokenizers_on_nasty_text(pattern, text):
     ours = learnt(pattern).encode(text)
-    assert ours == peer(pattern).encode(text.replace(END, "")).ids if END not in text else ours
+    assert ours == peer(pattern).encode(text).ids
     assert learnt(pattern).decode(ours) == text
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(PATTERNS)), unicode_text | clumsy_text)
 def test_tokens_equal_those_of_tokenizers_on_any_text(pattern, text):
     ours = learnt(pattern).encode(text)
@@ -199,7 +200,7 @@ def test_tokens_equal_those_of_tokenizers_on_any_text(pattern, text):
     assert learnt(pattern).decode(ours) == text
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.text("ab ", max_size=40), st.text("ab ", max_size=40))
 def test_tokens_are_those_of_the_merges_done_one_by_one(seen, text):
     tokenizer = BPETokenizer.train([seen + "a"], 290)
@@ -225,14 +226,14 @@ def test_a_merge_before_those_of_its_parts_is_refused():
         Merger(numbers, [(a, 256), (b, c)])
 
 
-@pytest.mark.parametrize("unit", ["a", " ", "ab", "架"])
-def test_a_run_of_a_million_ends(unit):
-    text = (1_000_000 // len(unit)) * unit
+@pytest.mark.parametrize(("unit", "n"), [("a", 1_000_000), (" ", 100_000), ("ab", 100_000), ("架", 30_000)])
+def test_a_long_run_ends(unit, n):
+    text = n * unit
     tokenizer = BPETokenizer.train([text], 400)
     ids = tokenizer.encode(text)
     assert len(ids) < 30 and tokenizer.decode(ids) == text
-    plain = BPETokenizer.train(["a"], 400)
-    assert len(plain.encode(text[:100_000])) == len(text[:100_000].encode())
+    without_merges = BPETokenizer.train(["a"], 400)
+    assert len(without_merges.encode(text[:50_000])) == len(text[:50_000].encode())
 
 
 def test_long_pieces_of_random_letters_have_the_tokens_of_tokenizers():
@@ -311,7 +312,7 @@ def test_what_is_written_is_read_back(name, tmp_path):
 def test_each_kind_of_tokenizer_json_is_cut_as_tokenizers_cuts(name, real):
     tokenizer = VARIANTS[name]()
     theirs = hugging_face(tokenizer)
-    for text in [*real.values(), *NASTY[:-3]]:
+    for text in [*real.values(), *NASTY]:
         assert tokenizer.encode(text) == theirs.encode(text).ids
 
 
@@ -366,6 +367,7 @@ def added(**options) -> list[dict]:
     return [{"id": 0, "content": END, "special": True} | options]
 
 
+BYTES_ALONE = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 SPLIT = {"type": "Split", "pattern": {"Regex": r"\d"}, "behavior": "Isolated", "invert": False}
 REFUSED = [
     ({"model": {"type": "Unigram"}}, "'Unigram'"),
@@ -374,7 +376,7 @@ REFUSED = [
     ({"model": {"continuing_subword_prefix": "##"}}, "'##'"),
     ({"model": {"end_of_word_suffix": "</w>"}}, "'</w>'"),
     ({"model": {"vocab": 5}}, "vocab must be of type dict"),
-    ({"model": {"vocab": {"a": 0}}}, "merge"),
+    ({"model": {"vocab": {END: 0}}}, "one of its merges is of 'a'"),
     ({"model": {"merges": ["a b c"]}}, "merge 0 must be of two tokens, got 'a b c'"),
     ({"model": {"merges": [["a", "c"]]}}, "merge 0, of tokens .* makes no token"),
     ({"model": {"merges": [["a", "xx"]]}}, "of 'xx'"),
@@ -385,7 +387,7 @@ REFUSED = [
     ({"pre_tokenizer": None}, "pre_tokenizer is {}"),
     ({"pre_tokenizer": {"type": "Metaspace"}}, "Metaspace"),
     ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "add_prefix_space"),
-    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, {"type": "ByteLevel", "use_regex": False}]}}, "Split"),
+    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES_ALONE]}}, "Split"),
     ({"added_tokens": added(lstrip=True)}, "lstrip"),
     ({"added_tokens": added(single_word=True)}, "single_word"),
     ({"added_tokens": added(id=3)}, "two numbers, 0 and 3"),
@@ -431,7 +433,7 @@ def test_a_special_token_that_is_written_as_another_cannot_be_written():
         ({"pattern": {"name": [1]}}, "got \\[1\\]"),
         ({"pattern": "gpt2"}, "pattern must be of type dict"),
         ({"tokens": ["a"]}, "special token"),
-        ({"tokens": [5]}, "token 5 is not"),
+        ({"tokens": [5]}, "tokens must be"),
         ({"merges": [[1]]}, "pairs of numbers"),
         ({"merges": [[1, True]]}, "pairs of numbers"),
         ({"merges": [[-1, 5]]}, "merge 0"),

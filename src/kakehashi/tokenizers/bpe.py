@@ -206,11 +206,14 @@ class BPETokenizer:
         pattern = need(content, "pattern", dict)
         if pattern.get("regex") != patterns.find(pattern.get("name")):
             raise TokenizerError(f"the pattern {pattern['name']} is not ours: {pattern.get('regex')!r}")
-        special, merges = need(content, "special", dict), need(content, "merges", list)
+        special, tokens = need(content, "special", dict), need(content, "tokens", list)
+        merges = need(content, "merges", list)
+        if not all(isinstance(token, str) for token in tokens):
+            raise TokenizerError("tokens must be strings")
         if not all(isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in merges):
             raise TokenizerError("merges must be pairs of numbers")
         return cls(
-            tuple(read_token(token) for token in need(content, "tokens", list)),
+            tuple(map(read_token, tokens)),
             tuple((left, right) for left, right in merges),
             {text: need(special, text, int) for text in special},
             need(content, "end", int),
@@ -268,10 +271,10 @@ def need(content: Any, key: str, kind: type, otherwise: Any = None) -> Any:
     return value
 
 
-def read_token(text: object) -> bytes:
+def read_token(text: str) -> bytes:
     """The bytes of a token that is written in GPT-2's alphabet. Raises TokenizerError."""
     try:
-        return read(str(text))
+        return read(text)
     except KeyError as error:
         raise TokenizerError(
             f"token {text!r} is not byte-level: GPT-2's alphabet of bytes has no {error.args[0]!r}"
