@@ -216,6 +216,19 @@ def test_the_lstms_race_is_run(few_names):
     assert measured.repeats == 2 and measured.ours > 0 and measured.peer > 0 and measured.goal == "ratio >= 0.5"
 
 
+def test_the_bench_of_bpe_is_run(monkeypatch):
+    pytest.importorskip("tokenizers")
+    from benchmarks import bpe
+
+    text = "def get(self):\n    return self.value\n" * 200
+    for name, value in {"TEXTS": {"code": lambda: text}, "VOCAB_SIZE": 300, "LONG_RUN": 100, "TURNS": 2}.items():
+        monkeypatch.setattr(bpe, name, value)
+    rows = [row for piece in bpe.PLAIN.values() for row in piece()]
+    assert [row.goal for row in rows] == ["ratio <= 3", *2 * ["ours >= 2"], *3 * ["ours < 10"]]
+    n_tokens = float(rows[1].what.split()[2])
+    assert 0 < n_tokens < 1 and all(row.ours > 0 and row.repeats == 2 for row in rows)
+
+
 def test_the_second_peer_learns_as_ours():
     """From the same weights: the same loss, and after a step of training the same weights."""
     family = models.find("recurrent")
