@@ -86,8 +86,8 @@ def hugging_face(tokenizer: BPETokenizer):
 def slowly(tokenizer: BPETokenizer, text: str) -> list[int]:
     """Encoded as it is told."""
     numbers = {token: i for i, token in enumerate(tokenizer.tokens) if i not in tokenizer.special.values()}
-    merges = {pair: (rank, numbers[b"".join(tokenizer.tokens[i] for i in pair)]) for rank, pair in
-              enumerate(tokenizer.merges)}  # fmt: skip
+    made = [numbers[tokenizer.tokens[left] + tokenizer.tokens[right]] for left, right in tokenizer.merges]
+    merges = dict(zip(tokenizer.merges, enumerate(made), strict=True))
     found = []
     for piece in regex.findall(PATTERNS[tokenizer.pattern], text):
         found += merge_slowly([numbers[bytes([byte])] for byte in piece.encode()], merges)
@@ -388,6 +388,7 @@ REFUSED = [
     ({"pre_tokenizer": {"type": "Metaspace"}}, "Metaspace"),
     ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "add_prefix_space"),
     ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES_ALONE]}}, "Split"),
+    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": ["ByteLevel"]}}, "'ByteLevel'"),
     ({"added_tokens": added(lstrip=True)}, "lstrip"),
     ({"added_tokens": added(single_word=True)}, "single_word"),
     ({"added_tokens": added(id=3)}, "two numbers, 0 and 3"),
@@ -395,7 +396,7 @@ REFUSED = [
     ({"added_tokens": added(content="<|x|>", id=900)}, "numbers 0 to 258, each once"),
     ({"added_tokens": added(normalized=True), "normalizer": {"type": "NFC"}}, "normalized text"),
     ({"model": []}, "model must be of type dict"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("parts", "why"), REFUSED, ids=[why for _, why in REFUSED])
@@ -468,6 +469,22 @@ def test_what_cannot_be_saved_is_one_line(form, name, why, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(Mistake, match=why):
         tokenizers.save(learnt(), tmp_path / name, form)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("tokenizer_config.json", b"{", "tokenizer_config.json is not JSON"),
+        ("tokenizer_config.json", b"[]", "tokenizer_config.json holds a list"),
+        ("merges.txt", b"#version: 0.2\n\xff", "merges.txt is no text in UTF-8"),
+        ("merges.txt", b"a b c\n", "merge 0 must be of two tokens, got 'a b c'"),
+    ],
+)
+def test_what_is_wrong_beside_a_vocabulary_is_told(name, content, why, tmp_path):
+    path = tokenizers.save(learnt(), tmp_path, "gpt2")
+    path.with_name(name).write_bytes(content)
+    with pytest.raises(TokenizerError, match=why):
+        tokenizers.load(path)
 
 
 def test_a_missing_half_of_a_pair_is_named(tmp_path):

@@ -63,26 +63,17 @@ def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokeniz
     """
     path = Path(path)
     if path.is_dir():
-        path /= (
-            "vocab.json"
-            if (path / "vocab.json").exists() and not (path / "tokenizer.json").exists()
-            else "tokenizer.json"
-        )
+        names = ("tokenizer.json", "vocab.json")
+        path = next((path / name for name in names if (path / name).exists()), path / names[0])
+    content, config = _object(path), path.with_name("tokenizer_config.json")
+    if end is None and config.exists():
+        said = _object(config).get("eos_token")
+        end = said.get("content") if isinstance(said, dict) else said
+    merges = _text(path.with_name("merges.txt")) if path.name == "vocab.json" else None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise TokenizerError(f"it holds a {type(content).__name__}, a tokenizer is an object")
-        if path.name == "vocab.json":
-            return from_gpt2(
-                content, path.with_name("merges.txt").read_text(encoding="utf-8"), end or _end_beside(path)
-            )
-        if "model" in content:
-            return from_hf(content, end or _end_beside(path))
-        return from_dict(content)
-    except OSError as error:
-        raise TokenizerError(f"cannot read the tokenizer {error.filename or path}: {error.strerror}") from error
-    except ValueError as error:
-        raise TokenizerError(f"{path} is not JSON: {error}") from error
+        if merges is not None:
+            return from_gpt2(content, merges, end)
+        return from_hf(content, end) if "model" in content else from_dict(content)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
 
@@ -116,10 +107,20 @@ def save(tokenizer: BPETokenizer, path: str | Path, form: str = "own") -> Path:
     return folder / name
 
 
-def _end_beside(path: Path) -> str | None:
-    """What tokenizer_config.json calls the token that ends a text."""
-    config = path.with_name("tokenizer_config.json")
-    if not config.exists():
-        return None
-    said = json.loads(config.read_text(encoding="utf-8")).get("eos_token")
-    return said.get("content") if isinstance(said, dict) else said
+def _object(path: Path) -> dict:
+    try:
+        content = json.loads(_text(path))
+    except ValueError as error:
+        raise TokenizerError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise TokenizerError(f"{path} holds a {type(content).__name__}, a tokenizer is an object")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error

@@ -85,6 +85,7 @@ def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
     """A tokenizer.json's content. Raises TokenizerError where a special token is spelled as another token is."""
     signs = _signs(tokenizer)
     special = sorted(tokenizer.special.items(), key=lambda item: item[1])
+    steps = [_split(PATTERNS[tokenizer.pattern]), BYTE_LEVEL | {"use_regex": False}]
     options = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
         "version": "1.0",
@@ -92,7 +93,7 @@ def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
         "padding": None,
         "added_tokens": [{"id": number, "content": text, **options} for text, number in special],
         "normalizer": {"type": "NFC"} if tokenizer.nfc else None,
-        "pre_tokenizer": BYTE_LEVEL if tokenizer.pattern == "gpt2" else _split_first(PATTERNS[tokenizer.pattern]),
+        "pre_tokenizer": BYTE_LEVEL if tokenizer.pattern == "gpt2" else {"type": "Sequence", "pretokenizers": steps},
         "post_processor": None,
         "decoder": BYTE_LEVEL,
         "model": {
@@ -144,13 +145,12 @@ def _tokenizer(
 
 def _pattern(pre_tokenizer: dict[str, Any]) -> str:
     """The name of the pattern by which a pre-tokenizer cuts."""
-    last = (need(pre_tokenizer, "pretokenizers", list, []) or [pre_tokenizer])[-1]
-    if last.get("type") == "ByteLevel" and not last.get("add_prefix_space"):
-        if last is pre_tokenizer and last.get("use_regex", True):
+    *before, last = need(pre_tokenizer, "pretokenizers", list, []) or [pre_tokenizer]
+    if isinstance(last, dict) and last.get("type") == "ByteLevel" and not last.get("add_prefix_space"):
+        if not before and last.get("use_regex", True):
             return "gpt2"
         for name, pattern in PATTERNS.items():
-            known = _split_first(pattern)["pretokenizers"]
-            if pre_tokenizer["pretokenizers"][:-1] == known[:-1] and last.get("use_regex") is False:
+            if before == [_split(pattern)] and last.get("use_regex") is False:
                 return name
     raise TokenizerError(
         f"its pre_tokenizer is {_short(pre_tokenizer)}: we know ByteLevel, without add_prefix_space, alone or after a "
@@ -158,10 +158,8 @@ def _pattern(pre_tokenizer: dict[str, Any]) -> str:
     )
 
 
-def _split_first(pattern: str) -> dict[str, Any]:
-    """The pre-tokenizer that cuts by a pattern of its own, not by GPT-2's."""
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return {"type": "Sequence", "pretokenizers": [split, BYTE_LEVEL | {"use_regex": False}]}
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
 def _pairs(merges: Sequence[object]) -> list[tuple[str, str]]:

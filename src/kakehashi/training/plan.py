@@ -15,7 +15,8 @@ from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
 from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
 from kakehashi.runs import DataSpec, ModelSpec, Resolved, Run, RunConfig
-from kakehashi.tokenizers import CharTokenizer, Tokenizer, load
+from kakehashi.tokenizers import CharTokenizer, Tokenizer
+from kakehashi.tokenizers import load as load_tokenizer
 from kakehashi.training.settings import TrainingError, TrainSettings
 
 SPLITS = ("distinct", "lecture")
@@ -160,7 +161,7 @@ def _tokenizer(said: str | Path | None, start: Run | None, texts: Corpus) -> Tok
         if said is not None:
             raise TrainingError(f"the tokenizer of {start.path} goes with its weights: leave tokenizer {said} out")
         return start.tokenizer
-    return CharTokenizer.train(texts.documents) if said is None else load(said)
+    return CharTokenizer.train(texts.documents) if said is None else load_tokenizer(said)
 
 
 def _seen(start: Run, split: Split) -> float | None:
