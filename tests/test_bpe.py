@@ -6,12 +6,13 @@ import random
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import pytest
 import regex
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kakehashi import Mistake, data, texts, tokenizers, training
@@ -207,6 +208,28 @@ def test_tokens_are_those_of_the_merges_done_one_by_one(seen, text):
     assert tokenizer.encode(text) == slowly(tokenizer, text)
     many = all_splits(tokenizer)
     assert many.encode(text) == slowly(many, text)
+
+
+SHORT = ["".join(letters).encode() for n in range(2, 5) for letters in product("ab", repeat=n)]  # tokens of letters
+CUTS = [(token[:i], token[i:]) for token in SHORT for i in range(1, len(token))]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(CUTS), unique=True, max_size=25), st.text("ab", max_size=24))
+def test_any_list_of_merges_is_done_as_told_or_refused(cuts, text):
+    """Lists that no training gives: with merges out of order, merges that are never done, tokens that none makes."""
+    numbers = {bytes([byte]): number for byte, number in NUMBER.items()}
+    numbers |= {token: 256 + i for i, token in enumerate(SHORT)}
+    pairs = [(numbers[left], numbers[right]) for left, right in cuts]
+    merges = {
+        pair: (rank, numbers[left + right]) for rank, (pair, (left, right)) in enumerate(zip(pairs, cuts, strict=True))
+    }
+    try:
+        merger = Merger(numbers, pairs)
+    except TokenizerError:
+        assume(False)
+    told = merge_slowly([NUMBER[byte] for byte in text.encode()], merges)
+    assert list(merger.tokens_of(text.encode())) == told
 
 
 def test_merges_that_are_never_done_change_nothing(real):

@@ -15,21 +15,8 @@ import pytest
 from kakehashi import source, texts
 from kakehashi.journey import stations
 
-COMMANDS = [
-    "tour",
-    "start",
-    "grade",
-    "hint",
-    "reset",
-    "train",
-    "sample",
-    "runs",
-    "show",
-    "bench",
-    "data",
-    "tokenizer",
-    "fault",
-]
+GROUPS = ["data", "tokenizer", "fault"]
+COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "runs", "show", "bench", *GROUPS]
 TOKENS = ["tokenizer", "show", "é 架け橋 😀"]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine
@@ -95,9 +82,7 @@ def test_the_examples_name_options_that_exist(tmp_path):
         for command in COMMANDS:
             text = sections[command]["example"]
             words = re.findall(r"kakehashi (.+)", text)[0].split()
-            path = [word for word in words[:2] if not word.startswith("-")][
-                : 2 if command in ("data", "tokenizer", "fault") else 1
-            ]
+            path = [word for word in words[:2] if not word.startswith("-")][: 2 if command in GROUPS else 1]
             usage = kakehashi(*path, "--help", cwd=tmp_path, check=0).stdout
             for option in (word for word in words if word.startswith("-")):
                 assert option in usage, (command, option)

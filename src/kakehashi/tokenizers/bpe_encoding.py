@@ -16,9 +16,9 @@ from typing import NamedTuple
 from kakehashi.tokenizers.char import TokenizerError
 
 NEVER = 1 << 60  # the rank of a pair that is no merge
-PAIRS = 1_000_000  # remembered
-PIECES = 500_000  # remembered,
-LONG = 128  # but none of more characters
+PAIRS = 1_000_000  # of neighbours, remembered
+PIECES = 500_000  # remembered
+LONG = 128  # characters: a longer piece is not remembered
 
 
 class Made(NamedTuple):
@@ -40,21 +40,17 @@ class Merger:
         self._made = {numbers[bytes([byte])]: Made() for byte in range(256)}
         self._rank: dict[tuple[int, int], int] = {}
         self._stay = _Stay(self._made, self._rank)
+        joined = [numbers[self._bytes[left] + self._bytes[right]] for left, right in merges]
         early = []
-        for rank, (left, right) in enumerate(merges):
-            token = numbers[self._bytes[left] + self._bytes[right]]
+        for rank, ((left, right), token) in enumerate(zip(merges, joined, strict=True)):
             if left not in self._made or right not in self._made:
-                early.append((rank, left, right, token))
+                early.append(rank)
             elif token not in self._made and self._stay.until(rank, left, right):
                 self._made[token] = Made(rank, left, right)
                 self._rank[left, right] = rank
-        for (
-            rank,
-            left,
-            right,
-            token,
-        ) in early:  # in lists made from tiktoken's there are many, of which none is ever done
-            if token not in self._made and left in self._made and right in self._made:
+        for rank in early:  # in lists made from tiktoken's there are many, of which none is ever done
+            left, right = merges[rank]
+            if joined[rank] not in self._made and left in self._made and right in self._made:
                 if self._stay.until(max(self._made[left].rank, self._made[right].rank), left, right):
                     raise TokenizerError(
                         f"merge {rank} stands before those that make its parts, tokens {left}, {right}"
