@@ -5,7 +5,7 @@ python -m benchmarks ladder [--full] [--only PIECE] [--json]          or: kakeha
 rows.py             a row: ours and a peer's, in turns in the same run, and whether the goal is met
 table.py            docs/benchmarks.md, where each bench rewrites its own tables only
 cli.py  ladder.py   the benches: PLAIN takes under 5 minutes in all, FULL longer; each holds pieces by the name that
-autograd.py         --only takes, and a piece yields rows
+autograd.py  bpe.py  --only takes, and a piece yields rows
 names.py            pieces of ladder.py: the models on names.txt
 peer_*.py           peers
 """
@@ -17,7 +17,7 @@ from benchmarks import table
 from benchmarks.rows import Row, commit, machine
 from kakehashi import Mistake
 
-NAMES = ("cli", "ladder", "autograd")
+NAMES = ("cli", "ladder", "autograd", "bpe")
 
 
 class UnknownBench(Mistake):

@@ -144,7 +144,8 @@ def test_an_unknown_bench_is_one_line():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
     )
-    assert done.returncode == 2 and "there are cli, ladder" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "there are cli, ladder, autograd, bpe" in done.stderr
 
 
 def test_an_unknown_piece_is_one_line():
@@ -223,6 +224,19 @@ def test_the_command_of_a_row_plans_the_same_run(name, monkeypatch, tmp_path):
 def test_the_lstms_race_is_run(few_names):
     (measured,) = ladder.lstm_speed()
     assert measured.repeats == 2 and measured.ours > 0 and measured.peer > 0 and measured.goal == "ratio >= 0.5"
+
+
+def test_the_bench_of_bpe_is_run(monkeypatch):
+    pytest.importorskip("tokenizers")
+    from benchmarks import bpe
+
+    text = "def get(self):\n    return self.value\n" * 200
+    for name, value in {"TEXTS": {"code": lambda: text}, "VOCAB_SIZE": 300, "LONG_RUN": 100, "TURNS": 2}.items():
+        monkeypatch.setattr(bpe, name, value)
+    rows = [row for piece in bpe.PLAIN.values() for row in piece()]
+    assert [row.goal for row in rows] == ["ratio <= 3", *2 * ["ours >= 2"], *3 * ["ours < 10"]]
+    n_tokens = float(rows[1].what.split()[2])
+    assert 0 < n_tokens < 1 and all(row.ours > 0 and row.repeats == 2 for row in rows)
 
 
 def test_the_second_peer_learns_as_ours():

@@ -15,8 +15,10 @@ import pytest
 from kakehashi import source, texts
 from kakehashi.journey import stations
 
+GROUPS = ["data", "tokenizer", "fault"]
 COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "classify", "eval", "runs", "show", "bench"]
-COMMANDS += ["data", "fault"]
+COMMANDS += GROUPS
+TOKENS = ["tokenizer", "show", "é 架け橋 😀"]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine
 NO_NETWORK = """
@@ -81,7 +83,7 @@ def test_the_examples_name_options_that_exist(tmp_path):
         for command in COMMANDS:
             text = sections[command]["example"]
             words = re.findall(r"kakehashi (.+)", text)[0].split()
-            path = [word for word in words[:2] if not word.startswith("-")][: 2 if command in ("data", "fault") else 1]
+            path = [word for word in words[:2] if not word.startswith("-")][: 2 if command in GROUPS else 1]
             usage = kakehashi(*path, "--help", cwd=tmp_path, check=0).stdout
             for option in (word for word in words if word.startswith("-")):
                 assert option in usage, (command, option)
@@ -113,6 +115,10 @@ def test_help_does_not_wait_for_torch(tmp_path):
         (["hint", "gpt2"], "kakehashi start"),
         (["reset", "gpt2"], "kakehashi start"),
         (["fault", "show", "nix"], "nix"),
+        (["train", "--tokenizer", "nowhere.json"], "nowhere.json"),
+        (["tokenizer", "train", "--out", "t.json", "--vocab-size", "9"], "at least 257, for all bytes, got 9"),
+        (["tokenizer", "show", "nowhere.json", "a"], "nowhere.json"),
+        (["tokenizer", "show", "a", "b", "c"], "one text"),
         (["bench", "nix"], "nix"),
         (["--lang", "fr", "runs"], "fr"),
     ],
@@ -224,7 +230,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_output_survives_a_japanese_console(lang, trained, tmp_path):
     folder, summary, _ = trained
-    for arguments in (["--help"], ["data", "list"], ["show", summary["run"]], ["fault", "list"]):
+    for arguments in (["--help"], ["data", "list"], ["show", summary["run"]], ["fault", "list"], TOKENS):
         command = [sys.executable, "-m", "kakehashi", *arguments, "--lang", lang]
         environment = {**os.environ, "PYTHONIOENCODING": "cp932:strict"}
         done = subprocess.run(command, cwd=folder, capture_output=True, env=environment)
@@ -277,6 +283,21 @@ def test_a_fault_can_be_looked_at_and_written(tmp_path):
     done = kakehashi("fault", "inject", listed[0]["id"], "--seed", 3, "--out", "broken.py", cwd=tmp_path, check=0)
     assert listed[0]["id"] in done.stdout
     compile((tmp_path / "broken.py").read_text(encoding="utf-8"), "broken.py", "exec")
+
+
+def test_tokens_are_learnt_and_shown(tmp_path):
+    data = ("--data", "identifiers", "--vocab-size", 400, "--json")
+    learnt = said(kakehashi("tokenizer", "train", *data, "--out", "t.json", cwd=tmp_path, check=0))
+    assert (learnt["path"], learnt["vocab_size"]) == ("t.json", 400) and 0 < learnt["tokens_per_character"] < 1
+    again = kakehashi("tokenizer", "train", *data, "--out", "t.json", cwd=tmp_path, check=2)
+    assert "t.json exists already" in again.stderr
+    text = "get_é\n\x1b[0m"
+    shown = said(kakehashi("tokenizer", "show", "t.json", text, "--json", cwd=tmp_path, check=0))
+    assert bytes.fromhex("".join(token["bytes"] for token in shown["tokens"])).decode() == text
+    words = kakehashi("tokenizer", "show", "t.json", text, cwd=tmp_path, check=0).stdout.splitlines()
+    assert words[0] == "|".join(token["text"] for token in shown["tokens"])
+    assert words[0].endswith(r"\xc3|\xa9|\n|\x1b|[|0|m"), "what a terminal would obey is spelled out"
+    assert words[1].startswith(f"{len(shown['tokens'])} tokens, {len(text)} characters")
 
 
 def test_offline_means_no_socket(tmp_path):

@@ -177,13 +177,13 @@ class Run:
         return self.config.data.private
 
     @cached_property
-    def codec(self):
+    def codec(self) -> Any:  # a Tokenizer, and what its kind has besides
         """What stands between a person's input and the model's numbers: of a run on text, its tokenizer."""
         name, load = CODECS[self.config.task]
         return load(self.path / name)
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> Any:
         """The codec of a run on text. Raises RunError for a run on images."""
         if self.config.task == "classify":
             raise RunError(

@@ -5,6 +5,7 @@
     journey.py    start  grade  hint  reset  fault
     tour.py       tour
     bench.py      bench
+    tokenizer.py  tokenizer
 
 Exit codes: 0 done, 1 the answer is no, 2 the call was wrong, 3 cannot tell, 130 interrupted.
 """

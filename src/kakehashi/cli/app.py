@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, journey, models, tour
+from kakehashi.cli import bench, journey, models, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -31,7 +31,7 @@ COMMANDS = {
     "show": models.show,
     "bench": bench.bench,
 }
-GROUPS = {"data": models.data, "fault": journey.fault}
+GROUPS = {"data": models.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault}
 
 
 for name in (*COMMANDS, *GROUPS):

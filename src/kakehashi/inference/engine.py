@@ -195,10 +195,11 @@ class _Draft:
         return self.tokenizer.decode(self.tokens)[: self._stop_begins()]
 
     def certain(self) -> str:
-        """The text that no later token takes back: an end that may become a stop string is held back."""
+        """The text that no later token takes back: the beginning of a stop string, or of a character, is held back."""
         text = self.text()
         if self.reason is not None:
             return text
+        text = text.rstrip("\ufffd")  # bytes that may still become a character
         begun = [n for stop in self.stop for n in range(1, len(stop)) if text.endswith(stop[:n])]
         return text[: len(text) - max(begun, default=0)]
 

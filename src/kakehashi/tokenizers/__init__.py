@@ -1,18 +1,53 @@
-"""Text to token numbers and back. Token 0 of every tokenizer is END, which ends a document and stands before its first
-character; `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
+"""Text to token numbers and back. A tokenizer's `end` ends a document and stands before its first character; in those
+that we train it is token 0, END. `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
+
+    char.py    one token a character
+    bpe.py     byte-level BPE, and what it stands on; bpe_formats.py reads and writes it as GPT-2 and Hugging Face do
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
+from kakehashi.paths import atomic_write
+from kakehashi.tokenizers.bpe import BPETokenizer
+from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.char import END, CharTokenizer, TokenizerError, UnknownCharacter
 
-__all__ = ["END", "CharTokenizer", "TokenizerError", "UnknownCharacter", "from_dict", "load"]
+__all__ = [
+    "END",
+    "BPETokenizer",
+    "CharTokenizer",
+    "Tokenizer",
+    "TokenizerError",
+    "UnknownCharacter",
+    "from_dict",
+    "load",
+    "save",
+]
 
-KINDS = {"char": CharTokenizer}
+KINDS = {"char": CharTokenizer, "bpe": BPETokenizer}
+FORMS = ("own", "hf", "gpt2")
 
 
-def from_dict(content: dict) -> CharTokenizer:
+class Tokenizer(Protocol):
+    """What data, training, runs and inference need of a tokenizer."""
+
+    @property
+    def end(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def from_dict(content: dict) -> CharTokenizer | BPETokenizer:
     """The tokenizer that `to_dict()` described. Raises TokenizerError for anything else."""
     kind = KINDS.get(str(content.get("kind")))
     if kind is None:
@@ -20,16 +55,72 @@ def from_dict(content: dict) -> CharTokenizer:
     return kind.from_dict(content)
 
 
-def load(path: str | Path) -> CharTokenizer:
-    """The tokenizer in a JSON file, such as a run's tokenizer.json. Raises TokenizerError, with the file's name."""
+def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokenizer:
+    """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
+
+    end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside
+    it calls so, else as `from_hf` finds it. Raises TokenizerError, with the file's name.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = ("tokenizer.json", "vocab.json")
+        path = next((path / name for name in names if (path / name).exists()), path / names[0])
+    content, config = _object(path), path.with_name("tokenizer_config.json")
+    if end is None and config.exists():
+        said = _object(config).get("eos_token")
+        end = said.get("content") if isinstance(said, dict) else said
+    merges = _text(path.with_name("merges.txt")) if path.name == "vocab.json" else None
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise TokenizerError(f"it holds a {type(content).__name__}, a tokenizer is an object")
-        return from_dict(content)
-    except OSError as error:
-        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise TokenizerError(f"{path} is not JSON: {error}") from error
+        if merges is not None:
+            return from_gpt2(content, merges, end)
+        return from_hf(content, end) if "model" in content else from_dict(content)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
+
+
+def save(tokenizer: BPETokenizer, path: str | Path, form: str = "own") -> Path:
+    """Write a tokenizer to a file NAME.json, else to a folder, which is made; returns the file that `load` takes.
+
+    form: "own", our tokenizer.json; "hf", Hugging Face's; "gpt2", vocab.json and merges.txt in a folder.
+    Raises TokenizerError, CannotWrite.
+    """
+    path = Path(path)
+    if form not in FORMS:
+        raise TokenizerError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    if path.suffix == ".json" and not path.is_dir():
+        if form == "gpt2":
+            raise TokenizerError(f"GPT-2's form is two files, vocab.json and merges.txt: name a folder, not {path}")
+        folder, name = path.parent, path.name
+    else:
+        folder, name = path, "vocab.json" if form == "gpt2" else "tokenizer.json"
+    if form == "gpt2":
+        vocab, merges = to_gpt2(tokenizer)
+        files = {name: vocab, "merges.txt": merges}
+    else:
+        files = {name: tokenizer.to_dict() if form == "own" else to_hf(tokenizer)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TokenizerError(f"cannot make the folder {folder}: {error.strerror}") from error
+    for each, content in files.items():
+        atomic_write(folder / each, content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
+    return folder / name
+
+
+def _object(path: Path) -> dict:
+    try:
+        content = json.loads(_text(path))
+    except ValueError as error:
+        raise TokenizerError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise TokenizerError(f"{path} holds a {type(content).__name__}, a tokenizer is an object")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from error

@@ -12,12 +12,12 @@ from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
 from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
 from kakehashi.runs import DataSpec, RunConfig
-from kakehashi.tokenizers import CharTokenizer
+from kakehashi.tokenizers import Tokenizer
 from kakehashi.training.settings import TrainingError, TrainSettings
-from kakehashi.training.tasks import Prepared, require_unchanged
+from kakehashi.training.tasks import Prepared, require_unchanged, tokenizer_of
 
 DATA = "identifiers"
-OPTIONS = ("encoding", "unit", "split", "window", "carry")
+OPTIONS = ("encoding", "unit", "split", "window", "tokenizer", "carry")
 SPLITS = ("distinct", "lecture")
 SHORTEST_WINDOW = 64  # tokens in a training window of a model that would take any number
 
@@ -30,12 +30,13 @@ def prepare(
     data: str | Path,
     settings: TrainSettings,
     seed: int,
-    codec: CharTokenizer | None = None,
+    codec: Tokenizer | None = None,
     *,
     encoding: str | None = None,
     unit: str | None = None,
     split: str = "distinct",
     window: int | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Prepared:
     """The text in windows that the model can read. codec: the tokenizer of the run to start from; None: a new one."""
     if split not in SPLITS:
@@ -45,7 +46,7 @@ def prepare(
     texts = read_corpus(data, encoding=encoding, unit=unit)
     divided = texts.lecture_split() if split == "lecture" else texts.split(seed)
     if codec is None:
-        codec = CharTokenizer.train(texts.documents)
+        codec = tokenizer_of(tokenizer, texts.documents)
         config = replace(config, vocab_size=codec.vocab_size)
     if settings.carry:
         _require_recurrent(family, config)
@@ -67,13 +68,13 @@ def open_split(config: RunConfig) -> Split:
     return texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
 
 
-def open_sources(config: RunConfig, codec: CharTokenizer, split: Split) -> tuple[Source, Source]:
+def open_sources(config: RunConfig, codec: Tokenizer, split: Split) -> tuple[Source, Source]:
     """(train, validation) of a run."""
     spec: Any = config.data  # whose fields of this task are all there
     return cut(split, codec, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
 
 
-def open_test(config: RunConfig, codec: CharTokenizer) -> Source:
+def open_test(config: RunConfig, codec: Tokenizer) -> Source:
     """Raises TrainingError: texts are divided in two."""
     raise TrainingError(f"{config.data.name} has no part for a test: a text is divided into training and validation")
 
