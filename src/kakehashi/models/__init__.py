@@ -5,7 +5,7 @@ from importlib import import_module
 from kakehashi import Mistake
 from kakehashi.models.protocol import Family
 
-NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2")  # in the order of the ladder
+NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "llama")  # in the order of the ladder
 
 
 class UnknownModel(Mistake):
