@@ -83,16 +83,16 @@ class Config:
     fused: bool = False  # torch's kernels for attention, silu and RMSNorm instead of the written-out ones
 
     def __post_init__(self):
+        sizes = ("vocab_size", "block_size", "n_layers", "n_heads", "n_embd", "n_hidden")
+        for name in (*sizes, "n_kv_heads", "head_dim", "window"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
-        if self.head_dim is None and self.n_heads > 0:
+        if self.head_dim is None:
             if self.n_embd % self.n_heads:
                 raise ValueError(f"n_embd must be a multiple of n_heads, got {self.n_embd} and {self.n_heads}")
             object.__setattr__(self, "head_dim", self.n_embd // self.n_heads)
-        sizes = ("vocab_size", "block_size", "n_layers", "n_heads", "n_kv_heads", "n_embd", "n_hidden", "head_dim")
-        for name in (*sizes, *(["window"] if self.window is not None else [])):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads must be a multiple of n_kv_heads, got {self.n_heads} and {self.n_kv_heads}")
         if self.head_dim % 2:
@@ -190,7 +190,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_mask(
-    T: int, S: int, window: int | None = None, pad: Tensor | None = None, device: torch.device | None = None
+    T: int, S: int, pad: Tensor | None = None, device: torch.device | None = None, window: int | None = None
 ) -> Tensor:
     """Which of S tokens each of the last T may look at: the last `window` up to itself, but no padding.
 
@@ -211,9 +211,10 @@ def causal_mask(
 
 
 def repeat_heads(x: Tensor, n: int) -> Tensor:
-    """Each head n times, side by side: (B, G, S, D) -> (B, G n, S, D). Queries 0 to n - 1 share head 0."""
-    copies = x[:, :, None].expand(-1, -1, n, -1, -1)  # (B, G, n, S, D), still one in memory
-    return copies.flatten(1, 2)  # (B, G n, S, D)
+    """Each head n times, side by side: (B, G, S, D) -> (B, H, S, D). Queries 0 to n - 1 share head 0."""
+    # seen n times over, still once in memory
+    copies = x[:, :, None].expand(-1, -1, n, -1, -1)  # (B, G, n, S, D)
+    return copies.flatten(1, 2)  # (B, H, S, D)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
@@ -364,7 +365,8 @@ class Llama(nn.Module):
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin of position times frequency, for every pair: (B, T) -> 2 times (B, 1, T, D / 2) float32."""
         frequency = frequencies(self.config).to(positions.device)  # (D / 2,)
-        angles = positions[:, None, :, None] * frequency  # (B, 1, T, D / 2), the same for all heads
+        # the same for all heads
+        angles = positions[:, None, :, None] * frequency  # (B, 1, T, D / 2)
         sharpen = 1.0 if self.config.scaling is None else self.config.scaling.sharpen
         # on queries and keys, so scores grow by its square: of the same scores among more tokens a softmax is flatter
         return angles.cos() * sharpen, angles.sin() * sharpen
@@ -375,7 +377,7 @@ class Llama(nn.Module):
         S = T if state is None else state.length + T
         # no position is added to x: each layer turns its own queries and keys
         rotation = self.rotation(self.positions(tokens, state, pad))
-        visible = causal_mask(T, S, self.config.window, pad, tokens.device)
+        visible = causal_mask(T, S, pad, tokens.device, self.config.window)
         x = self.embed_tokens(tokens)  # (B, T, C)
         for layer in self.layers:
             x = layer(x, rotation, visible, state)
