@@ -16,7 +16,7 @@ head, F hidden width, L layers, V vocabulary.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -101,17 +101,24 @@ class Config:
             raise ValueError(f"theta must be above 1, got {self.theta}")
 
 
-LLAMA_31 = {"vocab_size": 128256, "block_size": 131072, "n_kv_heads": 8, "theta": 5e5}
-NANO = {"block_size": 64, "n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "n_embd": 128, "n_hidden": 352}
+NANO = Config(block_size=64, n_layers=4, n_heads=4, n_kv_heads=2, n_embd=128, n_hidden=352)
+LLAMA_3 = Config(vocab_size=128256, block_size=8192, n_kv_heads=8, n_hidden=14336, theta=5e5)
 PRESETS = {
-    "llama-nano": Config(**NANO),
-    "mistral": Config(**NANO, window=16),
-    "qwen2": Config(**NANO, qkv_bias=True, tied=True),
+    "llama-nano": NANO,
+    "mistral": replace(NANO, window=16),
+    "qwen2": replace(NANO, qkv_bias=True, tied=True),
     "llama-2-7b": Config(),
-    "llama-3-8b": Config(vocab_size=128256, block_size=8192, n_kv_heads=8, n_hidden=14336, theta=5e5),
-    "llama-3.1-8b": Config(**LLAMA_31, n_hidden=14336, scaling=Scaling("llama3", 8.0)),
-    "llama-3.2-1b": Config(
-        **LLAMA_31, n_layers=16, n_embd=2048, n_hidden=8192, tied=True, scaling=Scaling("llama3", 32.0)
+    "llama-3-8b": LLAMA_3,
+    "llama-3.1-8b": replace(LLAMA_3, block_size=131072, scaling=Scaling("llama3", 8.0)),
+    "llama-3.2-1b": replace(
+        LLAMA_3,
+        block_size=131072,
+        n_layers=16,
+        n_embd=2048,
+        n_hidden=8192,
+        head_dim=64,
+        scaling=Scaling("llama3", 32.0),
+        tied=True,
     ),
     "mistral-7b": Config(block_size=32768, n_kv_heads=8, n_hidden=14336, window=4096),
     "qwen2-0.5b": Config(
@@ -124,8 +131,8 @@ PRESETS = {
         n_hidden=4864,
         theta=1e6,
         eps=1e-6,
-        qkv_bias=True,
         tied=True,
+        qkv_bias=True,
     ),
 }
 
