@@ -16,6 +16,7 @@ Arrays are NumPy: an engine makes its own tensors of them.
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import traceback
@@ -34,7 +35,7 @@ import safetensors.numpy
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
-from kakehashi import Mistake, models, source, tokenizers
+from kakehashi import Mistake, __version__, convert, models, source, tokenizers
 from kakehashi.models.protocol import Family
 from kakehashi.paths import TEMPORARY, atomic_write
 
@@ -142,6 +143,39 @@ class Run:
             shutil.rmtree(path, ignore_errors=True)  # else the name would be taken by what is no run
             raise
         return cls(path, config)
+
+    @classmethod
+    def from_hf(cls, folder: str | Path, root: str | Path = "runs", name: str | None = None) -> "Run":
+        """A new run root/NAME, or the next free number below root, of a Hugging Face folder's model, in float32.
+
+        What it learnt from is not known, so the run is private. Its tokenizer is the one that convert.save_hf put
+        there. Raises RunError where there is none, and ConvertError.
+        """
+        folder = Path(folder)
+        tokenizer = convert.load_tokenizer(folder)
+        if tokenizer is None:
+            raise RunError(f"{folder} has no tokenizer that can be read, and a run needs one: see convert.save_hf")
+        model = convert.load_hf(folder, torch.float32)  # a run's arrays are NumPy's, which has no bfloat16
+        family = _family_of(model)
+        config = RunConfig(
+            task=family.task,
+            model=ModelSpec(family.name, asdict(model.config)),
+            data=DataSpec(
+                folder.resolve().name,
+                str(folder.resolve()),
+                sha256="",
+                split="not known: learnt elsewhere",
+                private=True,
+                unit="stream",
+                block_size=model.config.block_size,
+            ),
+            train={},
+            seed=0,
+            versions=versions(),
+            threads=torch.get_num_threads(),
+        )
+        stem = name or f"{family.name}-{folder.resolve().name}"
+        return cls.create(root, stem, config, tokenizer, weights=weights_of(model), number=name is None)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -376,7 +410,17 @@ class Run:
         atomic_write(self.path / "checkpoint" / "current", str(slot))
 
 
-# --- The device and the weights of torch models ---
+# --- The machine, and the weights of torch models ---
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides its config."""
+    return {
+        "kakehashi": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def device(name: str) -> torch.device:
@@ -439,8 +483,8 @@ class Resolved:
 
     family      the code; None for a model that does not follow models/protocol.py
     config      the Config to build with: the run's, the preset's, or that of the first preset
-    model       with weights, for a run; what the person's function made
-    tokenizer   the run's
+    model       with weights, for a run and a Hugging Face folder; what the person's function made
+    tokenizer   the run's; for HF_DIR, the one that convert.save_hf put there
     borrowed    symbols of a learner's file that come from the reference, because they are blank there
     source      the code of a learner's file
     arguments   what else the person's function gave for doctor.examine
@@ -498,15 +542,17 @@ def _resolve_file(path: Path, name: str | None) -> Resolved:
 
 
 def _resolve_folder(path: Path) -> Resolved:
-    try:
-        foreign = "model_type" in json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        foreign = False  # Run.open says what is wrong with it
-    if foreign:
-        raise RunError(f"{path} holds a Hugging Face model: reading one comes with a later step; give a run or a name")
+    if convert.is_hf(path):
+        model = convert.load_hf(path)
+        return Resolved(_family_of(model), model.config, model, convert.load_tokenizer(path))
     run = Run.open(path)
     model = run.load_model()
     return Resolved(run.family, run.model_config, model, run.tokenizer, run.config.model.borrowed, run.source)
+
+
+def _family_of(model: Any) -> Family:
+    """The reference that a model is made of."""
+    return next(family for family in models.families() if isinstance(model, family.Model))
 
 
 def _load(path: Path) -> tuple[ModuleType, str, tuple[str, ...]]:

@@ -1,15 +1,13 @@
 """From what a person says to what a run is made of."""
 
-import platform
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from kakehashi import Mistake, __version__, runs
+from kakehashi import Mistake, runs
 from kakehashi.data import LECTURE, Lanes, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
@@ -117,12 +115,7 @@ def plan(
             data=DataSpec(texts.name, texts.source, texts.sha256, divided.name, private, texts.unit, window, encoding),
             train=asdict(checked),
             seed=seed,
-            versions={
-                "kakehashi": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
+            versions=runs.versions(),
             threads=torch.get_num_threads(),
             started_from=None if start is None else start.name,
         ),
