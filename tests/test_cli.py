@@ -15,7 +15,23 @@ import pytest
 from kakehashi import source, texts
 from kakehashi.journey import stations
 
-COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "runs", "show", "bench", "data", "fault"]
+COMMANDS = [
+    *(
+        "tour",
+        "start",
+        "grade",
+        "hint",
+        "reset",
+        "train",
+        "sample",
+        "runs",
+        "show",
+        "convert",
+        "bench",
+        "data",
+        "fault",
+    ),
+]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine
 NO_NETWORK = """

@@ -156,10 +156,10 @@ class Run:
         if tokenizer is None:
             raise RunError(f"{folder} has no tokenizer that can be read, and a run needs one: see convert.save_hf")
         model = convert.load_hf(folder, torch.float32)  # a run's arrays are NumPy's, which has no bfloat16
-        family = _family_of(model)
+        family, settings = _family_of(model), model.config
         config = RunConfig(
             task=family.task,
-            model=ModelSpec(family.name, asdict(model.config)),
+            model=ModelSpec(family.name, asdict(settings)),
             data=DataSpec(
                 folder.resolve().name,
                 str(folder.resolve()),
@@ -167,7 +167,7 @@ class Run:
                 split="not known: learnt elsewhere",
                 private=True,
                 unit="stream",
-                block_size=model.config.block_size,
+                block_size=settings.block_size,
             ),
             train={},
             seed=0,

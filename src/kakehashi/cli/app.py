@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, journey, models, tour
+from kakehashi.cli import bench, convert, journey, models, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -27,6 +27,7 @@ COMMANDS = {
     "sample": models.sample,
     "runs": models.runs,
     "show": models.show,
+    "convert": convert.convert,
     "bench": bench.bench,
 }
 GROUPS = {"data": models.data, "fault": journey.fault}

@@ -31,7 +31,7 @@ def is_hf(folder: str | Path) -> bool:
         return False
 
 
-def load_hf(folder: str | Path, dtype: torch.dtype | None = None) -> nn.Module:
+def load_hf(folder: str | Path, dtype: torch.dtype | None = None) -> Any:
     """The model in a Hugging Face folder, in eval mode.
 
     dtype: of the weights; None: as they lie in the files. Raises ConvertError.

@@ -88,7 +88,7 @@ def one_dtype(place: Any, weights: Mapping[str, Tensor]) -> torch.dtype:
 
 
 def write(folder: Path, weights: Mapping[str, Tensor], most: int) -> None:
-    """The weights as one file, or as shards of at most `most` bytes (a single larger weight has its own) and an index."""
+    """The weights as one file; or, of more than `most` bytes, as shards and an index: a larger weight has its own."""
     shards: list[dict[str, Tensor]] = [{}]
     room = most
     for name, tensor in weights.items():
