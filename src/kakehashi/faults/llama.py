@@ -18,7 +18,7 @@ FORWARD = ("loss", "logits", "grad", "state")  # what nearly every fault in a fo
 
 
 def probes(module: ModuleType) -> Iterator["Probe"]:
-    """Two layers, two queries to a key, heads wider than their share; each kind of scaling once, a window, tied or not."""
+    """Two layers, two queries to a key, heads wider than their share; once with a window, tied; two kinds of scaling."""
     from kakehashi.faults.liveness import LENGTH, language_model
 
     small = {"block_size": LENGTH, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "n_embd": 8, "n_hidden": 6}
@@ -265,7 +265,7 @@ FAULTS = (
         MODULE,
         (
             Edit("RMSNorm.forward", "x.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True, correction=0)"),
-            Edit("RMSNorm.forward", "return x / $rest", "return (x - x.mean(-1, keepdim=True)) / $rest"),
+            Edit("RMSNorm.forward", "x / torch.sqrt($square)", "(x - x.mean(-1, keepdim=True)) / torch.sqrt($square)"),
         ),
         changes=FORWARD,
         level=3,
