@@ -18,7 +18,7 @@ FORWARD = ("loss", "logits", "grad", "state")  # what nearly every fault in a fo
 
 
 def probes(module: ModuleType) -> Iterator["Probe"]:
-    """Two layers, two queries to a key, heads wider than their share; once with a window, tied; two kinds of scaling."""
+    """Two layers, two queries to a key, wide heads; once with a window, tied; two kinds of scaling."""
     from kakehashi.faults.liveness import LENGTH, language_model
 
     small = {"block_size": LENGTH, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "n_embd": 8, "n_hidden": 6}
