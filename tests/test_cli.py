@@ -15,23 +15,8 @@ import pytest
 from kakehashi import source, texts
 from kakehashi.journey import stations
 
-COMMANDS = [
-    *(
-        "tour",
-        "start",
-        "grade",
-        "hint",
-        "reset",
-        "train",
-        "sample",
-        "runs",
-        "show",
-        "convert",
-        "bench",
-        "data",
-        "fault",
-    ),
-]
+COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "runs", "show", "convert", "bench"]
+COMMANDS += ["data", "fault"]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine
 NO_NETWORK = """
@@ -120,6 +105,7 @@ def test_help_does_not_wait_for_torch(tmp_path):
         (["train", "--carry"], "gpt2 keeps a KVCache"),
         (["sample", "nowhere"], "nowhere"),
         (["show", "nowhere"], "nowhere"),
+        (["convert", "nowhere", "out"], "nowhere"),
         (["data", "get", "nix"], "nix"),
         (["grade", "gpt2"], "kakehashi start"),
         (["grade", "gpt2", "--file", "nowhere.py"], "nowhere.py"),

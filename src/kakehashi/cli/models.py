@@ -206,7 +206,7 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
         "seed": config.seed,
         "started_from": config.started_from or "",
-        "step": f"{summary['step']}/{summary['steps']}",
+        "step": f"{summary['step']}/{summary['steps']}" if summary["steps"] else "",  # none: it learnt elsewhere
         "val_loss": summary["val_loss"],
         "seconds": summary["seconds"],
     }
