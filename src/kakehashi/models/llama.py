@@ -227,8 +227,10 @@ def repeat_heads(x: Tensor, n: int) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v: a weighted mean of the values whose keys match the query (Vaswani 2017, eq. 1).
 
-    q (B, H, T, D); k, v (B, H, S, D); visible as `causal_mask` gives it -> (B, H, T, D).
+    q (B, H, T, D); k, v (B, G, S, D); visible as `causal_mask` gives it -> (B, H, T, D).
     """
+    n = q.shape[1] // k.shape[1]
+    k, v = repeat_heads(k, n), repeat_heads(v, n)  # (B, H, S, D)
     # a dot product of D terms of variance 1 has variance D; undone, or softmax starts saturated and learns nothing
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
     # -inf before the softmax, so that the weights of what is visible still sum to 1
@@ -248,8 +250,8 @@ class SelfAttention(nn.Module):
         self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
         self.layer = layer
         self.attend = attention
-        if config.fused:  # with a window, torch's kernel is given the mask; without, it can do better
-            self.attend = fused_attention if config.window is None else F.scaled_dot_product_attention
+        if config.fused:
+            self.attend = fused_attention if config.window is None else fused_window_attention
         all_heads, kv_heads = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
         self.q_proj = nn.Linear(config.n_embd, all_heads, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.n_embd, kv_heads, bias=config.qkv_bias)
@@ -270,8 +272,7 @@ class SelfAttention(nn.Module):
         if state is not None:
             # G heads are kept, turned as they are: a cache of H / G times less
             k, v = state.append(self.layer, k, v)  # (B, G, S, D)
-        n = self.n_heads // self.n_kv_heads
-        y = self.attend(q, repeat_heads(k, n), repeat_heads(v, n), visible)  # (B, H, T, D)
+        y = self.attend(q, k, v, visible)  # (B, H, T, D)
         # the heads side by side again, then mixed by o_proj
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
 
@@ -411,8 +412,13 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     """`attention` without a window by torch's kernel."""
     if visible.ndim == 2 and q.shape[2] == k.shape[2]:  # no padding, no cache: the kernel makes the mask itself
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return fused_window_attention(q, k, v, visible)
+
+
+def fused_window_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """`attention` by torch's kernel, whatever is visible."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=True)
 
 
 class FusedRMSNorm(RMSNorm):
