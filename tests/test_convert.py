@@ -13,8 +13,9 @@ from llama_cases import CASES, theirs, twins
 from test_models import ODD, close, lm, randomise, tokens
 from test_models import twins as gpt2_twins
 
-from kakehashi import Mistake, models, runs, source
+from kakehashi import Mistake, models, runs, source, training
 from kakehashi.convert import ConvertError, load_hf, load_tokenizer, save_hf
+from kakehashi.convert.config import understood
 from kakehashi.inference import Engine
 from kakehashi.models import gpt2, llama
 from kakehashi.runs import Run
@@ -184,6 +185,28 @@ def test_deepseeks_way_to_say_how_sharp_yarn_is_means_what_transformers_makes_of
     _, sharpen = ROPE_INIT_FUNCTIONS["yarn"](LlamaConfig(rope_scaling=said, rope_theta=1e4))
     change(folder / "config.json", rope_scaling=said)
     assert load_hf(folder).config.scaling.sharpen == pytest.approx(sharpen)
+
+
+@pytest.mark.parametrize("name", ["all biases", "yarn", "mistral", "qwen2 with a window", "gpt2"])
+def test_what_a_config_leaves_out_is_what_transformers_assumes(name, tmp_path):
+    """Each key is taken away in turn: we read what transformers would, or say which key is missing."""
+    from transformers import AutoConfig
+
+    model = gpt2_twins(SMALL)[1] if name == "gpt2" else theirs(name)
+    model.config.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    read = 0
+    for key in content.keys() - {"model_type"}:
+        less = {each: value for each, value in content.items() if each != key}
+        whole = AutoConfig.for_model(**less).to_dict()
+        try:
+            found = understood(less, "it")
+        except ConvertError as error:
+            assert str(error) == f"it does not say {key}"
+            continue
+        assert found[1] == understood(whole, "it")[1], key
+        read += 1
+    assert read > 10
 
 
 # --- What does not fit is named ---
@@ -391,6 +414,17 @@ def test_a_folder_becomes_a_run_that_writes_the_same(with_tokenizer, tmp_path):
     ]
     assert texts[0] == texts[1] and again.summary()["val_loss"] is None
     assert Run.from_hf(folder, tmp_path, "named").path == tmp_path / "named"
+
+
+def test_a_run_can_begin_with_its_weights(with_tokenizer, tmp_path):
+    folder, model = with_tokenizer
+    (tmp_path / "text.txt").write_text("abc def gh.\n" * 40, encoding="utf-8")
+    start = Run.from_hf(folder, tmp_path)
+    plan = training.plan(None, tmp_path / "text.txt", from_run=start.path, steps=2, batch_size=2)
+    assert plan.config.data.private
+    run = plan.create(tmp_path)
+    same_answers(run.load_model(), model, TOKENIZER.vocab_size, 16)
+    assert training.train(plan.config, run, sources=plan.sources).summary()["step"] == 2
 
 
 def test_a_run_of_bfloat16_weights_is_in_float32(with_tokenizer, tmp_path):
