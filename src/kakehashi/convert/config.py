@@ -35,13 +35,12 @@ SIZES = {  # our Config's field: the key of config.json
     },
 }
 # Keys of config.json that change no number that a model gives for its tokens
-HARMLESS = {
-    *("_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "gradient_checkpointing", "id2label"),
-    *("initializer_range", "label2id", "model_type", "n_ctx", "output_attentions", "output_hidden_states"),
-    *("output_past", "pad_token_id", "pretraining_tp", "return_dict", "summary_activation", "summary_first_dropout"),
-    *("summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype"),
-    *("transformers_version", "use_cache"),
-}
+HARMLESS = """
+    _name_or_path architectures bos_token_id chunk_size_feed_forward dtype eos_token_id gradient_checkpointing id2label
+    initializer_range label2id model_type n_ctx output_attentions output_hidden_states output_past pad_token_id
+    pretraining_tp problem_type return_dict summary_activation summary_first_dropout summary_proj_to_labels summary_type
+    summary_use_proj task_specific_params torch_dtype transformers_version use_cache
+""".split()
 
 
 class _Said:
@@ -82,6 +81,7 @@ def understood(content: Mapping[str, Any], place: str) -> tuple[Family, Any]:
         if given != architecture:
             raise ConvertError(f"{place}: architectures must be {architecture}, a language model, got {given}")
     said = _Said(place, content)
+    said.must("is_encoder_decoder", False)
     values = {ours: said.need(theirs) for ours, theirs in SIZES[name].items()}
     values |= _gpt2_values(said, values) if name == "gpt2" else _llama_values(said, kind, values)
     said.done()
