@@ -133,11 +133,11 @@ def _llama_values(said: _Said, kind: str, sizes: Mapping[str, Any]) -> dict[str,
 
 def _qwen2_window(said: _Said, n_layers: int) -> int | None:
     """The window of all layers; a window in some of them is refused."""
-    used, window, first = (said.take(key) for key in ("use_sliding_window", "sliding_window", "max_window_layers"))
-    first = 28 if first is None else first  # the layers from this one on have the window
-    types = said.take("layer_types") or [
-        "sliding_attention" if used and i >= first else "full_attention" for i in range(n_layers)
-    ]
+    used, window = said.take("use_sliding_window"), said.take("sliding_window", 4096)
+    first = said.take("max_window_layers", 28)  # the layers from this one on have the window
+    types = said.take("layer_types")
+    if types is None:
+        types = ["sliding_attention" if used and i >= first else "full_attention" for i in range(n_layers)]
     if len(set(types)) > 1:
         raise ConvertError(f"{said.place}: layer_types mixes {' and '.join(sorted(set(types)))}; our layers are alike")
     return window if used and types[0] == "sliding_attention" else None
