@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llama_cases import CASES, theirs, twins
 from test_models import ODD, close, lm, randomise, tokens
 from test_models import twins as gpt2_twins
 
 from kakehashi import Mistake, models, runs, source, training
 from kakehashi.convert import ConvertError, load_hf, load_tokenizer, save_hf
-from kakehashi.convert.config import understood
+from kakehashi.convert.config import described, understood
 from kakehashi.inference import Engine
 from kakehashi.models import gpt2, llama
 from kakehashi.runs import Run
@@ -255,7 +257,9 @@ def test_a_tied_head_that_is_another_matrix_is_named(gpt2_folder):
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"attention_dropout": 0.1}, "attention_dropout is 0.1"),
         ({"hidden_size": "drop"}, "does not say hidden_size"),
-        ({"hidden_size": 23}, "n_embd must be a multiple|lm_head|embed_tokens"),
+        ({"hidden_size": 23}, r"embed_tokens.weight is \(11, 24\), .* \(11, 23\)"),
+        ({"hidden_size": 24.5}, "n_embd must be a whole number, got 24.5"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "factor of Scaling must be at least 1, got 0.5"),
         ({"num_key_value_heads": 4}, "n_heads must be a multiple of n_kv_heads, got 6 and 4"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}, which our model does not compute"),
         ({"logit_scale": 0.5}, "logit_scale is 0.5, which our model does not compute"),
@@ -273,6 +277,26 @@ def test_a_config_that_we_do_not_compute_is_refused_by_name(folder, values, mess
     with pytest.raises(ConvertError, match=message) as caught:
         load_hf(folder)
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 99) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+@settings(max_examples=150)
+@given(data=st.data(), name=st.sampled_from(["yarn", "llama3", "qwen2 with a window", "mistral"]), value=JSON)
+def test_whatever_a_config_says_it_is_understood_or_refused_in_a_line(data, name, value):
+    config = CASES[name][1]
+    content = described(models.find("llama"), config)
+    places = [content, *([content["rope_scaling"]] if config.scaling else [])]
+    place = data.draw(st.sampled_from(places))
+    place[data.draw(st.sampled_from(list(place)))] = value
+    try:
+        understood(content, "it")
+    except ConvertError as error:
+        assert "\n" not in str(error) and str(error).startswith("it")
 
 
 @pytest.mark.parametrize(

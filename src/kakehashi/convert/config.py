@@ -34,9 +34,10 @@ SIZES = {  # our Config's field: the key of config.json
         "eps": "rms_norm_eps",
     },
 }
+BROKEN = ("eps", "theta", "dropout")  # fields that need not be whole
 # Keys of config.json that change no number that a model gives for its tokens
 HARMLESS = """
-    _name_or_path architectures bos_token_id chunk_size_feed_forward dtype eos_token_id gradient_checkpointing id2label
+    _name_or_path bos_token_id chunk_size_feed_forward dtype eos_token_id gradient_checkpointing id2label
     initializer_range label2id model_type n_ctx output_attentions output_hidden_states output_past pad_token_id
     pretraining_tp problem_type return_dict summary_activation summary_first_dropout summary_proj_to_labels summary_type
     summary_use_proj task_specific_params torch_dtype transformers_version use_cache
@@ -74,22 +75,30 @@ class _Said:
 def understood(content: Mapping[str, Any], place: str) -> tuple[Family, Any]:
     """The model file that computes what a config.json describes, and its Config."""
     kind = content.get("model_type")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConvertError(f"{place}: model_type must be one of {', '.join(KINDS)}, got {kind!r}")
-    name, architecture = KINDS[kind]
-    for given in content.get("architectures") or []:
-        if given != architecture:
-            raise ConvertError(f"{place}: architectures must be {architecture}, a language model, got {given}")
-    said = _Said(place, content)
-    said.must("is_encoder_decoder", False)
-    values = {ours: said.need(theirs) for ours, theirs in SIZES[name].items()}
-    values |= _gpt2_values(said, values) if name == "gpt2" else _llama_values(said, kind, values)
-    said.done()
-    family = models.find(name)
+    family = models.find(KINDS[kind][0])
     try:
-        return family, family.Config(**values)
-    except (TypeError, ValueError) as error:
+        return family, _config(family, kind, _Said(place, content))
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ConvertError(f"{place}: {error}") from error
+
+
+def _config(family: Family, kind: str, said: _Said) -> Any:
+    architecture = KINDS[kind][1]
+    if (given := said.take("architectures") or [architecture]) != [architecture]:
+        raise ConvertError(f"{said.place}: architectures must be {[architecture]}, a language model, got {given}")
+    said.must("is_encoder_decoder", False)
+    values = {ours: said.need(theirs) for ours, theirs in SIZES[family.name].items()}
+    values |= _gpt2_values(said, values) if kind == "gpt2" else _llama_values(said, kind, values)
+    said.done()
+    for name, value in values.items():
+        wanted = int | float if name in BROKEN else int
+        if value is not None and name != "scaling" and not isinstance(value, wanted):
+            raise ConvertError(
+                f"{said.place}: {name} must be a {'' if name in BROKEN else 'whole '}number, got {value!r}"
+            )
+    return family.Config(**values)
 
 
 def _gpt2_values(said: _Said, sizes: Mapping[str, Any]) -> dict[str, Any]:
