@@ -253,7 +253,7 @@ def test_a_tied_head_that_is_another_matrix_is_named(gpt2_folder):
     "values, message",
     [
         ({"model_type": "bloom"}, "model_type must be one of gpt2, llama, mistral, qwen2, got 'bloom'"),
-        ({"architectures": ["LlamaForSequenceClassification"]}, "got LlamaForSequenceClassification"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "got .'LlamaForSequenceClassification'"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"attention_dropout": 0.1}, "attention_dropout is 0.1"),
         ({"hidden_size": "drop"}, "does not say hidden_size"),
