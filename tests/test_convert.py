@@ -285,7 +285,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data(), name=st.sampled_from(["yarn", "llama3", "qwen2 with a window", "mistral"]), value=JSON)
 def test_whatever_a_config_says_it_is_understood_or_refused_in_a_line(data, name, value):
     config = CASES[name][1]

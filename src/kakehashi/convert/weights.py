@@ -51,10 +51,9 @@ def _files(folder: Path) -> list[str]:
     if (folder / SINGLE).exists():
         return [SINGLE]
     if not (folder / INDEX).exists():
-        pickled = "; pickled weights (.bin, .pt) are not opened: save them as safetensors"
-        raise ConvertError(
-            f"{folder} has no {SINGLE}{pickled if [*folder.glob('*.bin'), *folder.glob('*.pt')] else ''}"
-        )
+        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt")]
+        advice = "; pickled weights (.bin, .pt) are not opened: save them as safetensors" if pickled else ""
+        raise ConvertError(f"{folder} has no {SINGLE}{advice}")
     where = read_json(folder / INDEX).get("weight_map")
     if not (isinstance(where, dict) and where and all(isinstance(file, str) for file in where.values())):
         raise ConvertError(f"{folder / INDEX} has no weight_map of names and files")
@@ -65,13 +64,11 @@ def _files(folder: Path) -> list[str]:
 
 
 def same_names(place: Any, wanted: Set[str], found: Set[str]) -> None:
-    for names, what in (
-        (wanted - found, "lacks the weight"),
-        (found - wanted, "has a weight that is not the model's:"),
-    ):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ConvertError(f"{place} {what} {min(names)}{more}")
+    lacking = wanted - found
+    if names := lacking or found - wanted:
+        what = "lacks the weight" if lacking else "has a weight that is not the model's:"
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ConvertError(f"{place} {what} {min(names)}{more}")
 
 
 def same_shape(place: Any, name: str, found: torch.Size, wanted: torch.Size) -> None:
@@ -80,6 +77,7 @@ def same_shape(place: Any, name: str, found: torch.Size, wanted: torch.Size) -> 
 
 
 def one_dtype(place: Any, weights: Mapping[str, Tensor]) -> torch.dtype:
+    """The dtype of all weights. Raises ConvertError where there are several."""
     dtypes = {tensor.dtype: name for name, tensor in weights.items()}
     if len(dtypes) > 1:
         seen = ", ".join(f"{name} in {str(dtype).removeprefix('torch.')}" for dtype, name in dtypes.items())

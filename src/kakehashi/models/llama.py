@@ -1,9 +1,9 @@
 """Llama, Mistral and Qwen2: GPT-2's stack of blocks, each of its parts exchanged for one that was found better.
 
     LayerNorm            RMSNorm           Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019)
-    learned positions    RoPE              Su et al., "RoFormer: Transformer with Rotary Position Embedding" (2021)
+    learned positions    RoPE              Su et al., "RoFormer" (2021)
     GELU                 SwiGLU            Shazeer, "GLU Variants Improve Transformer" (2020)
-    H keys and values    G, shared         Ainslie et al., "GQA: Training Generalized Multi-Query Transformer" (2023)
+    H keys and values    G, shared         Ainslie et al., "GQA" (2023)
     all tokens before    sliding window    Jiang et al., "Mistral 7B" (2023)
 
 The whole: Touvron et al., "LLaMA" and "Llama 2" (2023); Yang et al., "Qwen2 Technical Report" (2024), with biases on
@@ -34,7 +34,7 @@ class Scaling:
     """RoPE for more tokens than were trained on: pairs of features that turn seldom are slowed down.
 
     linear: all pairs (Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation",
-    2023). yarn (Peng et al., "YaRN", 2023) and llama3 (Llama 3.1's): wholly those that make less than `slow` turns in
+    2023). yarn (Peng et al., "YaRN", 2023) and llama3 (Meta's code of Llama 3.1, 2024): wholly those that make less than `slow` turns in
     a text of `trained` tokens, none that make more than `fast`, those between by a ramp: yarn's runs over the pairs,
     llama3's over their turns. yarn also sharpens the attention: cos and sin times `sharpen`.
     Not here is NTK's "dynamic": it turns by the length read so far, so cached keys would have turned by another.
