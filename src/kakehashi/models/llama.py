@@ -34,9 +34,9 @@ class Scaling:
     """RoPE for more tokens than were trained on: pairs of features that turn seldom are slowed down.
 
     linear: all pairs (Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation",
-    2023). yarn (Peng et al., "YaRN", 2023) and llama3 (Meta's code of Llama 3.1, 2024): wholly those that make less than `slow` turns in
-    a text of `trained` tokens, none that make more than `fast`, those between by a ramp: yarn's runs over the pairs,
-    llama3's over their turns. yarn also sharpens the attention: cos and sin times `sharpen`.
+    2023). yarn (Peng et al., "YaRN", 2023) and llama3 (Meta's code of Llama 3.1, 2024): wholly those that make less
+    than `slow` turns in a text of `trained` tokens, none that make more than `fast`, those between by a ramp: yarn's
+    runs over the pairs, llama3's over their turns. yarn also sharpens the attention: cos and sin times `sharpen`.
     Not here is NTK's "dynamic": it turns by the length read so far, so cached keys would have turned by another.
     """
 
