@@ -1,5 +1,6 @@
 """Hugging Face folders, both ways: what transformers computes, we compute; what we cannot, we refuse by name."""
 
+import copy
 import json
 import re
 import subprocess
@@ -24,7 +25,17 @@ from kakehashi.runs import Run
 from kakehashi.tokenizers import CharTokenizer
 
 SMALL = gpt2.Config(vocab_size=11, block_size=9, n_layers=2, n_heads=2, n_embd=8)
-FEW = ["wide heads", "tied", "all biases", "yarn", "mistral", "qwen2, tied", "qwen2 with a window", "llama3", "linear"]
+FEW = [
+    "wide heads",
+    "tied",
+    "all biases",
+    "yarn sharpened otherwise",
+    "mistral",
+    "qwen2, tied",
+    "qwen2 with a window",
+    "llama3",
+    "linear",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -189,19 +200,22 @@ def test_deepseeks_way_to_say_how_sharp_yarn_is_means_what_transformers_makes_of
     assert load_hf(folder).config.scaling.sharpen == pytest.approx(sharpen)
 
 
-@pytest.mark.parametrize("name", ["all biases", "yarn", "mistral", "qwen2 with a window", "gpt2"])
+@pytest.mark.parametrize("name", ["all biases", "yarn", "llama3", "mistral", "qwen2 with a window", "gpt2"])
 def test_what_a_config_leaves_out_is_what_transformers_assumes(name, tmp_path):
-    """Each key is taken away in turn: we read what transformers would, or say which key is missing."""
+    """Each key, RoPE's own too, is taken away in turn: we read what transformers would, or say which key is missing."""
     from transformers import AutoConfig
 
     model = gpt2_twins(SMALL)[1] if name == "gpt2" else theirs(name)
     model.config.save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    rope = content.get("rope_parameters", {})
+    without = {key: {each: content[each] for each in content if each != key} for key in content.keys() - {"model_type"}}
+    for key in rope.keys() - {"rope_type"}:
+        without[key] = content | {"rope_parameters": {each: rope[each] for each in rope if each != key}}
     read = 0
-    for key in content.keys() - {"model_type"}:
-        less = {each: value for each, value in content.items() if each != key}
+    for key, less in without.items():
         try:
-            found = understood(less, "it")
+            found = understood(copy.deepcopy(less), "it")  # transformers changes what it is given
         except ConvertError as error:  # the usual number of key heads does not fit to every number of heads
             assert f"does not say {key}" in str(error) or key == "num_key_value_heads"
             continue
