@@ -16,8 +16,8 @@ from kakehashi import source, texts
 from kakehashi.journey import stations
 
 GROUPS = ["data", "tokenizer", "fault"]
-COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "classify", "eval", "runs", "show", "bench"]
-COMMANDS += GROUPS
+COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "classify", "eval", "runs", "show"]
+COMMANDS += ["convert", "bench", *GROUPS]
 TOKENS = ["tokenizer", "show", "é 架け橋 😀"]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine
@@ -107,6 +107,7 @@ def test_help_does_not_wait_for_torch(tmp_path):
         (["train", "--carry"], "gpt2 keeps a KVCache"),
         (["sample", "nowhere"], "nowhere"),
         (["show", "nowhere"], "nowhere"),
+        (["convert", "nowhere", "out"], "nowhere"),
         (["data", "get", "nix"], "nix"),
         (["grade", "gpt2"], "kakehashi start"),
         (["grade", "gpt2", "--file", "nowhere.py"], "nowhere.py"),

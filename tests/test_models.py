@@ -24,6 +24,8 @@ LMS = {
     **{family.name: (family, {}) for family in models.families("lm")},
     "mlp without norm": (models.find("mlp"), {"batch_norm": False, "block_size": 3}),
     "gpt2 fused": (models.find("gpt2"), {"fused": True}),
+    "llama grouped": (models.find("llama"), {"n_kv_heads": 1, "window": 3, "tied": True, "qkv_bias": True}),
+    "llama fused": (models.find("llama"), {"fused": True}),
     "recurrent rnn": (models.find("recurrent"), {"cell": "rnn"}),
     "recurrent gru": (models.find("recurrent"), {"cell": "gru", "n_layers": 1}),
 }

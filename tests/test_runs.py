@@ -500,7 +500,7 @@ def test_what_is_not_there_is_named(word):
 
 def test_a_hugging_face_folder_is_recognised(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
-    with pytest.raises(RunError, match="Hugging Face"):
+    with pytest.raises(Mistake, match="does not say vocab_size"):
         runs.resolve(tmp_path)
 
 

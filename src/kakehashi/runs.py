@@ -16,6 +16,7 @@ Arrays are NumPy: an engine makes its own tensors of them.
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import traceback
@@ -34,7 +35,7 @@ import safetensors.numpy
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
-from kakehashi import Mistake, models, source, tokenizers
+from kakehashi import Mistake, __version__, convert, models, source, tokenizers
 from kakehashi.data import images
 from kakehashi.models.protocol import Family
 from kakehashi.paths import TEMPORARY, atomic_write
@@ -153,6 +154,39 @@ class Run:
             shutil.rmtree(path, ignore_errors=True)  # else the name would be taken by what is no run
             raise
         return cls(path, config)
+
+    @classmethod
+    def from_hf(cls, folder: str | Path, root: str | Path = "runs", name: str | None = None) -> "Run":
+        """A new run root/NAME, or the next free number below root, of a Hugging Face folder's model, in float32.
+
+        What it learnt from is not known, so the run is private. Raises RunError where the folder has no tokenizer,
+        TokenizerError where it has one of a kind that we have not, and ConvertError.
+        """
+        folder = Path(folder)
+        tokenizer = convert.load_tokenizer(folder)
+        if tokenizer is None:
+            raise RunError(f"{folder} has no tokenizer, and a run needs one: put its tokenizer.json there")
+        model = convert.load_hf(folder, torch.float32)  # a run's arrays are NumPy's, which has no bfloat16
+        family, settings = _family_of(model), model.config
+        config = RunConfig(
+            task="lm",  # as all that convert reads
+            model=ModelSpec(family.name, asdict(settings)),
+            data=DataSpec(
+                folder.resolve().name,
+                str(folder.resolve()),
+                sha256="",
+                split="not known: learnt elsewhere",
+                private=True,
+                unit="stream",
+                block_size=settings.block_size,
+            ),
+            train={},
+            seed=0,
+            versions=versions(),
+            threads=torch.get_num_threads(),
+        )
+        stem = name or f"{family.name}-{folder.resolve().name}"
+        return cls.create(root, stem, config, tokenizer, weights=weights_of(model), number=name is None)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -410,7 +444,17 @@ class Run:
         atomic_write(self.path / "checkpoint" / "current", str(slot))
 
 
-# --- The device and the weights of torch models ---
+# --- The machine, and the weights of torch models ---
+
+
+def versions() -> dict[str, str]:
+    """What a run's numbers depend on besides its config."""
+    return {
+        "kakehashi": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def device(name: str) -> torch.device:
@@ -473,8 +517,8 @@ class Resolved:
 
     family      the code; None for a model that does not follow models/protocol.py
     config      the Config to build with: the run's, the preset's, or that of the first preset
-    model       with weights, for a run; what the person's function made
-    codec       the run's: of a model on text, its tokenizer
+    model       with weights, for a run and a Hugging Face folder; what the person's function made
+    codec       the run's: of a model on text, its tokenizer; of a Hugging Face folder, its tokenizer if we can read it
     borrowed    symbols of a learner's file that come from the reference, because they are blank there
     source      the code of a learner's file
     arguments   what else the person's function gave for doctor.examine
@@ -532,15 +576,21 @@ def _resolve_file(path: Path, name: str | None) -> Resolved:
 
 
 def _resolve_folder(path: Path) -> Resolved:
-    try:
-        foreign = "model_type" in json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        foreign = False  # Run.open says what is wrong with it
-    if foreign:
-        raise RunError(f"{path} holds a Hugging Face model: reading one comes with a later step; give a run or a name")
+    if convert.is_hf(path):
+        model = convert.load_hf(path)
+        try:
+            tokenizer = convert.load_tokenizer(path)
+        except tokenizers.TokenizerError:  # of a kind that we have not: the model is one without it
+            tokenizer = None
+        return Resolved(_family_of(model), model.config, model, tokenizer)
     run = Run.open(path)
     model = run.load_model()
     return Resolved(run.family, run.model_config, model, run.codec, run.config.model.borrowed, run.source)
+
+
+def _family_of(model: Any) -> Family:
+    """The reference that a model is made of."""
+    return next(family for family in models.families() if isinstance(model, family.Model))
 
 
 def _load(path: Path) -> tuple[ModuleType, str, tuple[str, ...]]:

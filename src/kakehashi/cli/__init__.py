@@ -2,6 +2,7 @@
 
     console.py    what commands share: printing, --json, errors, progress
     models.py     train  sample  runs  show  data
+    convert.py    convert
     journey.py    start  grade  hint  reset  fault
     tour.py       tour
     bench.py      bench

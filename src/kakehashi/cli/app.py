@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, journey, models, tokenizer, tour
+from kakehashi.cli import bench, convert, journey, models, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -29,6 +29,7 @@ COMMANDS = {
     "eval": models.evaluate,
     "runs": models.runs,
     "show": models.show,
+    "convert": convert.convert,
     "bench": bench.bench,
 }
 GROUPS = {"data": models.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault}

@@ -269,7 +269,7 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "engine": config.train.get("engine", "torch"),
         "seed": config.seed,
         "started_from": config.started_from or "",
-        "step": f"{summary['step']}/{summary['steps']}",
+        "step": f"{summary['step']}/{summary['steps']}" if summary["steps"] else "",  # none: it learnt elsewhere
         "val_loss": summary["val_loss"],
         "right": summary.get("right", ""),
         "seconds": summary["seconds"],

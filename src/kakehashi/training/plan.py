@@ -1,15 +1,13 @@
 """From what a person says to what a run is made of."""
 
-import platform
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from kakehashi import Mistake, __version__, models, runs
+from kakehashi import Mistake, models, runs
 from kakehashi.data import Batches, Lanes
 from kakehashi.models.protocol import Family
 from kakehashi.runs import ModelSpec, Resolved, Run, RunConfig
@@ -120,12 +118,7 @@ def plan(
             data=replace(ready.spec, private=private),
             train=asdict(checked),
             seed=seed,
-            versions={
-                "kakehashi": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
+            versions=runs.versions(),
             threads=numpy_engine.threads() if checked.engine == "numpy" else torch.get_num_threads(),
             started_from=None if start is None else start.name,
         ),

@@ -1,0 +1,532 @@
+"""Hugging Face folders, both ways: what transformers computes, we compute; what we cannot, we refuse by name."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llama_cases import CASES, theirs, twins
+from test_models import ODD, close, lm, randomise, tokens
+from test_models import twins as gpt2_twins
+
+from kakehashi import Mistake, models, runs, source, tokenizers, training
+from kakehashi.convert import ConvertError, load_hf, load_tokenizer, save_hf
+from kakehashi.convert.config import described, understood
+from kakehashi.inference import Engine
+from kakehashi.models import gpt2, llama
+from kakehashi.runs import Run
+from kakehashi.tokenizers import BPETokenizer, CharTokenizer, TokenizerError
+
+SMALL = gpt2.Config(vocab_size=11, block_size=9, n_layers=2, n_heads=2, n_embd=8)
+FEW = [
+    "wide heads",
+    "tied",
+    "all biases",
+    "yarn sharpened otherwise",
+    "mistral",
+    "qwen2, tied",
+    "qwen2 with a window",
+    "llama3",
+    "linear",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch):
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def opened(folder: Path):
+    from transformers import AutoModelForCausalLM
+
+    model, said = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(said.values()), said  # nothing missing, left over, or of another shape
+    return model.eval()
+
+
+def same_answers(one, other, vocab_size: int, T: int) -> None:
+    x = tokens(2, T, vocab_size=vocab_size)
+    close(one(x).logits, other(x).logits)
+
+
+def change(path: Path, **values) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content = {key: value for key, value in (content | values).items() if value != "drop"}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def rewrite(folder: Path, edit) -> None:
+    """The weights with an edit made to their dict."""
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    edit(weights)
+    safetensors.torch.save_file(
+        {name: each.contiguous() for name, each in weights.items()}, folder / "model.safetensors"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small Llama as a Hugging Face folder."""
+    save_hf(randomise(llama.Llama(CASES["a key to three queries"][1]), 0), tmp_path / "hf")
+    return tmp_path / "hf"
+
+
+@pytest.fixture
+def gpt2_folder(tmp_path):
+    save_hf(randomise(gpt2.GPT(SMALL), 0), tmp_path / "hf")
+    return tmp_path / "hf"
+
+
+# --- Both directions ---
+
+
+@pytest.mark.parametrize(
+    "name", [each if each in FEW else pytest.param(each, marks=pytest.mark.slow) for each in CASES]
+)
+def test_what_transformers_saves_is_read_and_what_we_save_it_opens(name, tmp_path):
+    """Config and weights go through both, and come back to the bit."""
+    model = theirs(name)
+    model.save_pretrained(tmp_path / "theirs")
+    ours = load_hf(tmp_path / "theirs")
+    config = CASES[name][1]
+    assert ours.config == config and not ours.training
+    same_answers(ours, model, config.vocab_size, config.block_size)
+    save_hf(ours, tmp_path / "ours")
+    same_answers(ours, opened(tmp_path / "ours"), config.vocab_size, config.block_size)
+    again = load_hf(tmp_path / "ours")
+    assert again.config == config
+    assert all(value.equal(again.state_dict()[each]) for each, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [*list(ODD)[1:]])
+def test_gpt2_goes_both_ways(name, tmp_path):
+    ours, model = gpt2_twins(ODD[name])
+    model.save_pretrained(tmp_path / "theirs")
+    read = load_hf(tmp_path / "theirs")
+    assert {**vars(read.config), "dropout": 0.0} == vars(ODD[name])
+    same_answers(read, ours, ODD[name].vocab_size, ODD[name].block_size)
+    save_hf(ours, tmp_path / "ours")
+    same_answers(ours, opened(tmp_path / "ours"), ODD[name].vocab_size, ODD[name].block_size)
+    again = load_hf(tmp_path / "ours")
+    assert again.config == ODD[name]
+    assert all(value.equal(again.state_dict()[each]) for each, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: gpt2.GPT(SMALL), lambda: llama.Llama(CASES["tied"][1])], ids=["gpt2", "llama"]
+)
+def test_shards_are_written_and_read(build, tmp_path):
+    """Files of at most so many bytes, an index that transformers reads, and its own shards read by us."""
+    model = randomise(build(), 0).eval()
+    save_hf(model, tmp_path / "ours", shard_bytes=700)
+    files = sorted((tmp_path / "ours").glob("*.safetensors"))
+    assert len(files) > 3 and files[0].name == f"model-00001-of-{len(files):05d}.safetensors"
+    for file in files:
+        held = safetensors.torch.load_file(file)
+        assert len(held) == 1 or sum(each.nbytes for each in held.values()) <= 700
+    again, other = load_hf(tmp_path / "ours"), opened(tmp_path / "ours")
+    same_answers(model, again, 11, 9)
+    same_answers(model, other, 11, 9)
+    other.save_pretrained(tmp_path / "theirs", max_shard_size=700)
+    assert (tmp_path / "theirs" / "model.safetensors.index.json").exists()
+    same_answers(model, load_hf(tmp_path / "theirs"), 11, 9)
+
+
+def test_the_dtype_is_kept_or_said(tmp_path):
+    ours, model = twins("qwen2")
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "bf16")
+    read = load_hf(tmp_path / "bf16")
+    assert {each.dtype for each in read.parameters()} == {torch.bfloat16}
+    expected = ours.bfloat16().state_dict()
+    assert all(value.equal(expected[each]) for each, value in read.state_dict().items())
+    said = load_hf(tmp_path / "bf16", torch.float32)
+    assert {each.dtype for each in said.parameters()} == {torch.float32}
+    save_hf(read, tmp_path / "again")
+    assert opened(tmp_path / "again").dtype == torch.bfloat16
+
+
+def test_what_is_read_can_be_trained(folder):
+    model = load_hf(folder)
+    loss = model(tokens(2, 5), tokens(2, 5, seed=1)).loss
+    loss.backward()
+    assert all(each.requires_grad and each.grad.isfinite().all() for each in model.parameters())
+
+
+# --- Older files ---
+
+
+def test_gpt2s_own_files_are_read(gpt2_folder):
+    """As they lie on the hub: no prefix, masks among the weights, a head that repeats the embedding."""
+    expected = load_hf(gpt2_folder)
+
+    def age(weights):
+        for name in list(weights):
+            weights[name.removeprefix("transformer.")] = weights.pop(name)
+        for layer in range(2):
+            weights[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 9, 9).tril()
+            weights[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+        weights["lm_head.weight"] = weights["wte.weight"].clone()
+
+    rewrite(gpt2_folder, age)
+    change(gpt2_folder / "config.json", n_ctx=9, task_specific_params={"text-generation": {}}, torch_dtype="drop")
+    same_answers(load_hf(gpt2_folder), expected, 11, 9)
+
+
+def test_llamas_older_files_are_read(folder):
+    """Frequencies among the weights, a scaling whose kind is called "type", no head_dim and no theta."""
+    expected = load_hf(folder)
+    rewrite(folder, lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}))
+    change(folder / "config.json", head_dim="drop", rope_theta="drop", pretraining_tp=1)
+    same_answers(load_hf(folder), expected, 11, 9)
+    change(folder / "config.json", rope_scaling={"type": "linear", "factor": 2.0})
+    assert load_hf(folder).config.scaling == llama.Scaling("linear", 2.0)
+
+
+def test_deepseeks_way_to_say_how_sharp_yarn_is_means_what_transformers_makes_of_it(folder):
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    said = {"rope_type": "yarn", "factor": 40.0, "original_max_position_embeddings": 4096}
+    said |= {"mscale": 1.0, "mscale_all_dim": 0.5}
+    _, sharpen = ROPE_INIT_FUNCTIONS["yarn"](LlamaConfig(rope_scaling=said, rope_theta=1e4))
+    change(folder / "config.json", rope_scaling=said)
+    assert load_hf(folder).config.scaling.sharpen == pytest.approx(sharpen)
+
+
+@pytest.mark.parametrize("name", ["all biases", "yarn", "llama3", "mistral", "qwen2 with a window", "gpt2"])
+def test_what_a_config_leaves_out_is_what_transformers_assumes(name, tmp_path):
+    """Each key, RoPE's own too, is taken away in turn: we read what transformers would, or say which key is missing."""
+    from transformers import AutoConfig
+
+    model = gpt2_twins(SMALL)[1] if name == "gpt2" else theirs(name)
+    model.config.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    rope = content.get("rope_parameters", {})
+    without = {key: {each: content[each] for each in content if each != key} for key in content.keys() - {"model_type"}}
+    for key in rope.keys() - {"rope_type"}:
+        without[key] = content | {"rope_parameters": {each: rope[each] for each in rope if each != key}}
+    read = 0
+    for key, less in without.items():
+        try:
+            found = understood(copy.deepcopy(less), "it")  # transformers changes what it is given
+        except ConvertError as error:  # the usual number of key heads does not fit to every number of heads
+            assert f"does not say {key}" in str(error) or key == "num_key_value_heads"
+            continue
+        assert found[1] == understood(AutoConfig.for_model(**less).to_dict(), "it")[1], key
+        read += 1
+    assert read > 10
+
+
+# --- What does not fit is named ---
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (lambda w: w.pop("model.norm.weight"), "lacks the weight norm.weight"),
+        (lambda w: [w.pop(each) for each in list(w)[:3]], "lacks the weight .* and 2 more"),
+        (lambda w: w.update({"model.layers.9.mlp.extra": torch.ones(2)}), "not the model's: layers.9.mlp.extra"),
+        (lambda w: w.update({"model.norm.weight": torch.ones(23)}), r"norm.weight is \(23,\), .* \(24,\)"),
+        (
+            lambda w: w.update({"model.norm.weight": torch.ones(24).half()}),
+            "of one dtype, got .*norm.weight in float16",
+        ),
+        (lambda w: w.update({"model.norm.weight": torch.ones(24, dtype=torch.int8)}), "norm.weight is torch.int8"),
+        (lambda w: w.update({"norm.weight": torch.ones(24)}), "norm.weight, which was there before"),
+    ],
+    ids=["missing", "three missing", "extra", "shape", "dtypes", "integers", "twice"],
+)
+def test_a_weight_that_does_not_fit_is_named(folder, edit, message):
+    rewrite(folder, edit)
+    with pytest.raises(ConvertError, match=message) as caught:
+        load_hf(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_linear_map_that_lies_the_other_way_is_named(gpt2_folder):
+    """GPT-2's lie as (in, out): its file with (out, in) is of another shape."""
+    rewrite(gpt2_folder, lambda w: w.update({"transformer.h.0.mlp.c_fc.weight": torch.ones(32, 8)}))
+    with pytest.raises(ConvertError, match=r"h.0.mlp.c_fc.weight is \(8, 32\), .* \(32, 8\)"):
+        load_hf(gpt2_folder)
+
+
+def test_a_tied_head_that_is_another_matrix_is_named(gpt2_folder):
+    rewrite(gpt2_folder, lambda w: w.update({"lm_head.weight": w["transformer.wte.weight"] + 1}))
+    with pytest.raises(ConvertError, match="lm_head.weight is not wte.weight"):
+        load_hf(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"model_type": "bloom"}, "model_type must be one of gpt2, llama, mistral, qwen2, got 'bloom'"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "got .'LlamaForSequenceClassification'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"attention_dropout": 0.1}, "attention_dropout is 0.1"),
+        ({"hidden_size": "drop"}, "does not say hidden_size"),
+        ({"hidden_size": 23}, r"embed_tokens.weight is \(11, 24\), .* \(11, 23\)"),
+        ({"hidden_size": 24.5}, "n_embd must be a whole number, got 24.5"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "factor of Scaling must be at least 1, got 0.5"),
+        ({"num_key_value_heads": 4}, "n_heads must be a multiple of n_kv_heads, got 6 and 4"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}, which our model does not compute"),
+        ({"logit_scale": 0.5}, "logit_scale is 0.5, which our model does not compute"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type must be .* got 'dynamic'"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "rope_type must be .* got 'longrope'"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "RoPE does not say factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "mscale": 2.0}}, "RoPE: mscale is 2.0"),
+        ({"rope_scaling": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "truncate": False}}, "truncate is False"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_config_that_we_do_not_compute_is_refused_by_name(folder, values, message):
+    change(folder / "config.json", **values)
+    with pytest.raises(ConvertError, match=message) as caught:
+        load_hf(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 99) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+@settings(max_examples=100)
+@given(data=st.data(), name=st.sampled_from(["yarn", "llama3", "qwen2 with a window", "mistral"]), value=JSON)
+def test_whatever_a_config_says_it_is_understood_or_refused_in_a_line(data, name, value):
+    config = CASES[name][1]
+    content = described(models.find("llama"), config)
+    places = [content, *([content["rope_scaling"]] if config.scaling else [])]
+    place = data.draw(st.sampled_from(places))
+    place[data.draw(st.sampled_from(list(place)))] = value
+    try:
+        understood(content, "it")
+    except ConvertError as error:
+        assert "\n" not in str(error) and str(error).startswith("it")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"activation_function": "relu"}, "activation_function is 'relu'"),
+        ({"n_inner": 16}, "n_inner is 16"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
+        ({"attn_pdrop": 0.5}, "must be equal, got .*0.5"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_gpt2_that_we_do_not_compute_is_refused_by_name(gpt2_folder, values, message):
+    change(gpt2_folder / "config.json", **values)
+    with pytest.raises(ConvertError, match=message):
+        load_hf(gpt2_folder)
+
+
+def test_layers_that_are_not_alike_are_refused(tmp_path):
+    save_hf(llama.Llama(CASES["qwen2 with a window"][1]), tmp_path / "hf")
+    change(tmp_path / "hf" / "config.json", max_window_layers=1)
+    with pytest.raises(ConvertError, match="layer_types mixes full_attention and sliding_attention"):
+        load_hf(tmp_path / "hf")
+
+
+def test_files_that_cannot_be_read_are_named(folder, tmp_path):
+    def says(message):
+        with pytest.raises(ConvertError, match=message) as caught:
+            load_hf(folder)
+        assert "\n" not in str(caught.value)
+
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-8])
+    says("cannot read .*model.safetensors")
+    (folder / "model.safetensors").unlink()
+    says("has no model.safetensors$")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    says("pickled weights .* are not opened")
+    index = folder / "model.safetensors.index.json"
+    for content, message in [
+        ("{", "is not JSON"),
+        ('{"metadata": {}}', "no weight_map"),
+        (
+            '{"weight_map": {"model.norm.weight": "../elsewhere.safetensors"}}',
+            "'../elsewhere.safetensors' is not a file",
+        ),
+        ('{"weight_map": {"model.norm.weight": "gone.safetensors"}}', "cannot read .*gone.safetensors"),
+    ]:
+        index.write_text(content, encoding="utf-8")
+        says(message)
+    (folder / "config.json").write_text("[]", encoding="utf-8")
+    says("must hold an object")
+    (folder / "config.json").unlink()
+    says("cannot read .*config.json")
+
+
+# --- What is saved ---
+
+
+def test_a_learners_own_model_is_saved_as_the_reference(tmp_path):
+    """By its names and shapes, not by its class."""
+    text = (
+        source.read(models.find("gpt2").path)
+        .replace("class GPT(", "class Mine(")
+        .replace("Model = GPT", "Model = Mine")
+    )
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    mine = source.load(tmp_path / "mine.py")
+    model = randomise(mine.Model(mine.Config(**vars(SMALL))), 0).eval()
+    save_hf(model, tmp_path / "hf")
+    same_answers(model, opened(tmp_path / "hf"), 11, 9)
+    del model.h[1].mlp.c_fc.bias
+    with pytest.raises(ConvertError, match="Mine lacks the weight h.1.mlp.c_fc.bias"):
+        save_hf(model, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["bigram", "recurrent"])
+def test_a_model_without_a_layout_is_refused(name, tmp_path):
+    with pytest.raises(ConvertError, match="has no Hugging Face layout: gpt2 and llama have one"):
+        save_hf(lm(name), tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"out_bias": True}, "has no out_bias True|qkv_bias"),
+        ({"qkv_bias": True, "mlp_bias": True}, "has no mlp_bias True"),
+        ({"window": 3, "mlp_bias": True}, "has no mlp_bias True"),
+        ({"n_embd": 9, "head_dim": 4}, "n_embd to be a multiple of n_heads, got 9 and 2"),
+        ({"scaling": llama.Scaling("linear", 2.0, sharpen=2.0)}, "has no scaling"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_config_that_no_architecture_has_is_refused(values, message, tmp_path):
+    config = llama.Config(**vars(CASES["one head"][1]) | {"n_embd": 8, "n_heads": 2, "head_dim": 4} | values)
+    with pytest.raises(ConvertError, match=message):
+        save_hf(llama.Llama(config), tmp_path / "hf")
+
+
+def test_nothing_is_written_over_another_model(folder):
+    with pytest.raises(ConvertError, match="is not empty: choose a new folder"):
+        save_hf(llama.Llama(CASES["tied"][1]), folder)
+    (folder / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConvertError, match="cannot write in"):
+        save_hf(llama.Llama(CASES["tied"][1]), folder / "file")
+
+
+# --- Runs ---
+
+TOKENIZER = CharTokenizer.train(["abcdefgh .\n"])
+
+
+@pytest.fixture
+def with_tokenizer(tmp_path):
+    config = llama.Config(**vars(CASES["mistral"][1]) | {"vocab_size": TOKENIZER.vocab_size, "block_size": 16})
+    model = randomise(llama.Llama(config), 0)
+    save_hf(model, tmp_path / "hf", TOKENIZER)
+    return tmp_path / "hf", model.eval()
+
+
+def test_a_folder_is_a_model_wherever_one_is_taken(with_tokenizer):
+    folder, model = with_tokenizer
+    found = runs.resolve(folder)
+    assert found.family.name == "llama" and found.config == model.config and found.codec == TOKENIZER
+    same_answers(found.model, model, TOKENIZER.vocab_size, 16)
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["eos_token_id"] == TOKENIZER.end
+
+
+def test_a_folder_becomes_a_run_that_writes_the_same(with_tokenizer, tmp_path):
+    folder, model = with_tokenizer
+    run = Run.from_hf(folder, tmp_path / "runs")
+    assert run.name == "llama-hf-0001" and run.private and run.family.name == "llama"
+    again = Run.open(run.path)
+    texts = [
+        Engine(each, TOKENIZER).generate(["abc", ""], max_tokens=9, seed=1) for each in (model, again.load_model())
+    ]
+    assert texts[0] == texts[1] and again.summary()["val_loss"] is None
+    assert Run.from_hf(folder, tmp_path, "named").path == tmp_path / "named"
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "llama3"])
+def test_a_bpe_is_written_as_transformers_reads_it(tmp_path, pattern):
+    text = "the cat sat on the mat; 架け橋 it's 1234567\n"
+    bpe = BPETokenizer.train([text * 9], 300, pattern=pattern, special=["<|fin|>"])
+    bpe = replace(bpe, end=bpe.special["<|fin|>"])  # not the one that is taken where nothing is said
+    save_hf(llama.Llama(replace(CASES["mistral"][1], vocab_size=bpe.vocab_size)), tmp_path / "hf", bpe)
+    assert load_tokenizer(tmp_path / "hf") == runs.resolve(tmp_path / "hf").codec == bpe
+    assert Run.from_hf(tmp_path / "hf", tmp_path / "runs").tokenizer == bpe
+    peer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert peer(text)["input_ids"] == bpe.encode(text) and peer.eos_token_id == peer.bos_token_id == bpe.end
+
+
+def test_gpt2s_pair_of_files_is_read(folder):
+    bpe = BPETokenizer.train(["ab ab abc"], 259)
+    tokenizers.save(bpe, folder, "gpt2")
+    assert load_tokenizer(folder) == bpe
+
+
+def test_a_tokenizer_that_we_have_not_leaves_a_model_but_no_run(folder, tmp_path):
+    (folder / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}', encoding="utf-8")
+    assert runs.resolve(folder).codec is None
+    with pytest.raises(TokenizerError, match="Unigram"):
+        Run.from_hf(folder, tmp_path / "runs")
+
+
+def test_a_run_can_begin_with_its_weights(with_tokenizer, tmp_path):
+    folder, model = with_tokenizer
+    (tmp_path / "text.txt").write_text("abc def gh.\n" * 40, encoding="utf-8")
+    start = Run.from_hf(folder, tmp_path)
+    plan = training.plan(None, tmp_path / "text.txt", from_run=start.path, steps=2, batch_size=2)
+    assert plan.config.data.private
+    run = plan.create(tmp_path)
+    same_answers(run.load_model(), model, TOKENIZER.vocab_size, 16)
+    assert training.train(plan.config, run, sources=plan.sources).summary()["step"] == 2
+
+
+def test_a_run_of_bfloat16_weights_is_in_float32(with_tokenizer, tmp_path):
+    _, model = with_tokenizer
+    save_hf(model.bfloat16(), tmp_path / "half", TOKENIZER)
+    assert {each.dtype for each in Run.from_hf(tmp_path / "half", tmp_path).load_model().parameters()} == {
+        torch.float32
+    }
+
+
+def test_a_folder_without_a_tokenizer_is_a_model_but_no_run(folder, tmp_path):
+    assert load_tokenizer(folder) is None and runs.resolve(folder).codec is None
+    with pytest.raises(Mistake, match="has no tokenizer"):
+        Run.from_hf(folder, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def kakehashi(*arguments, check: int, cwd: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "kakehashi", *map(str, arguments), "--json"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_the_command_goes_both_ways_and_lets_nothing_private_out_unseen(with_tokenizer, tmp_path):
+    folder, _ = with_tokenizer
+    made = json.loads(kakehashi("convert", folder, "--to", "run", check=0, cwd=tmp_path).stdout)["run"]
+    (tmp_path / made / "samples.md").write_text("# what it writes\n", encoding="utf-8")
+    refused = kakehashi("convert", made, "--to", "hf", "out", check=2, cwd=tmp_path)
+    assert str(folder) in refused.stderr and "what it writes" in refused.stderr and "--i-reviewed" in refused.stderr
+    assert not (tmp_path / "out").exists()
+    kakehashi("convert", made, "--to", "hf", "out", "--i-reviewed", check=0, cwd=tmp_path)
+    one, other = (safetensors.torch.load_file(each / "model.safetensors") for each in (folder, tmp_path / "out"))
+    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+    for wrong, words in ((["--to", "gguf", "x"], "gguf"), (["--to", "hf"], "DIR")):
+        assert re.search(words, kakehashi("convert", made, *wrong, check=2, cwd=tmp_path).stderr)
