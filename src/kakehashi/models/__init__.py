@@ -5,7 +5,7 @@ from importlib import import_module
 from kakehashi import Mistake
 from kakehashi.models.protocol import Family
 
-NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "resnet")  # the ladder, then other tasks
+NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "resnet", "transformer")  # the ladder, then other tasks
 
 
 class UnknownModel(Mistake):
