@@ -314,7 +314,7 @@ def data_list() -> None:
 def where(dataset) -> str:
     """Where a set that is not on the disk comes from."""
     if not dataset.files:
-        return t(f"cli.data.made_here_{'image' if dataset.unit == 'image' else 'text'}")
+        return t(f"cli.data.made_here_{dataset.unit if dataset.unit in ('image', 'pair') else 'text'}")
     if not all(file.url for file in dataset.files):
         return t("cli.data.to_bring", files=", ".join(file.path for file in dataset.files))
     return t("cli.data.to_get", name=dataset.name)

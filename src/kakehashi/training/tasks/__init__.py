@@ -21,7 +21,7 @@ from kakehashi.data import Batches
 from kakehashi.runs import DataSpec
 from kakehashi.training.settings import TrainingError
 
-NAMES = ("lm", "classify")
+NAMES = ("lm", "classify", "seq2seq")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""From one text to another: pairs; each token of the target is to be predicted from the source and those before it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kakehashi.data import Pairs, PairSource, PairSplit, read_pairs
+from kakehashi.models.protocol import IGNORE, Family
+from kakehashi.runs import DataSpec, RunConfig
+from kakehashi.tokenizers import CharTokenizer
+from kakehashi.training.settings import TrainingError, TrainSettings
+from kakehashi.training.tasks import Prepared, require_unchanged
+
+DATA = "dates"
+OPTIONS = ("encoding",)
+
+
+def right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Which targets the model would write itself: logits (B, T, V), targets (B, T) -> (B,) bool.
+
+    If the likeliest token is right after every right beginning, then choosing it each time writes the whole target:
+    this is the exact match of greedy decoding, without decoding.
+    """
+    return ((logits.argmax(-1) == targets) | (targets == IGNORE)).all(1)
+
+
+def prepare(
+    family: Family,
+    config: Any,
+    data: str | Path,
+    settings: TrainSettings,
+    seed: int,
+    codec: CharTokenizer | None = None,
+    *,
+    encoding: str | None = None,
+) -> Prepared:
+    """The pairs in batches. codec: the tokenizer of the run to start from; None: a new one."""
+    pairs = read_pairs(data, encoding)
+    split = pairs.split(seed)
+    if codec is None:
+        codec = _tokenizer(split)
+        config = replace(config, vocab_size=codec.vocab_size)
+    return Prepared(
+        codec,
+        config,
+        DataSpec(pairs.name, pairs.source, pairs.sha256, split.name, pairs.private, "pair", encoding=encoding),
+        split,
+        _sources(split, codec),
+    )
+
+
+def open_split(config: RunConfig) -> PairSplit:
+    """The pairs of a run, from what it was started with. Raises TrainingError where that has changed."""
+    return _opened(config).split(config.seed)
+
+
+def open_sources(config: RunConfig, codec: CharTokenizer, split: PairSplit) -> tuple[PairSource, PairSource]:
+    """(train, validation) of a run."""
+    return _sources(split, codec)
+
+
+def open_apart(config: RunConfig, codec: CharTokenizer) -> dict[str, PairSource]:
+    """The parts of a run's pairs that training never looks at, by name."""
+    return {name: PairSource(part, codec) for name, part in open_split(config).apart.items()}
+
+
+def open_test(config: RunConfig, codec: CharTokenizer) -> PairSource:
+    """The part of a run's pairs for a test. Raises TrainingError where there is none."""
+    apart = open_split(config).apart
+    if "test" not in apart:
+        raise TrainingError(f"{config.data.name} has no part for a test: it is divided into training and validation")
+    return PairSource(apart["test"], codec)
+
+
+def _opened(config: RunConfig) -> Pairs:
+    pairs = read_pairs(config.data.source, config.data.encoding)
+    require_unchanged(config.data, pairs.sha256)
+    return pairs
+
+
+def _sources(split: PairSplit, codec: CharTokenizer) -> tuple[PairSource, PairSource]:
+    return PairSource(split.train, codec), PairSource(split.val, codec)
+
+
+def _tokenizer(split: PairSplit) -> CharTokenizer:
+    """One alphabet for both sides, as the model has one table of embeddings for both."""
+    parts = (split.train, split.val, *split.apart.values())
+    return CharTokenizer.train(text for part in parts for pair in part for text in pair)
