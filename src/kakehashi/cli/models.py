@@ -1,5 +1,7 @@
-"""Commands that make and use runs: train, sample, classify, eval, runs, show, data."""
+"""Commands that make and use runs: train, sample, translate, classify, eval, runs, show, data."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +26,7 @@ class Split(StrEnum):
 
     val = "val"
     test = "test"
+    unseen = "unseen"
 
 
 def train(
@@ -161,6 +164,36 @@ def sample(
     console.result({"run": str(run), "prompt": prompt, "samples": [each.text for each in completions]})
 
 
+def translate(
+    run: RunPath,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help=t("cli.translate.texts"))] = None,
+    beam: Annotated[int, typer.Option(help=t("cli.translate.beam"))] = 4,
+    length_penalty: Annotated[float, typer.Option(help=t("cli.translate.length_penalty"))] = 0.6,
+    max_tokens: Annotated[int, typer.Option(help=t("cli.sample.max_tokens"))] = 200,
+    device: Device = "cpu",
+) -> None:
+    from kakehashi.inference import translate
+    from kakehashi.runs import Run, learners_code
+
+    opened = Run.open(run)
+    opened.require("seq2seq")
+    dials = {"beam": beam, "length_penalty": length_penalty, "max_tokens": max_tokens, "device": device}
+    found = []
+    with learners_code(opened.path / "source.py", everything=False):
+        model = opened.load_model()
+        for some in [texts] if texts else lines_of_stdin():
+            for text, made in zip(some, translate(model, opened.tokenizer, some, **dials), strict=True):
+                console.say(made.text)
+                found.append({"source": text, "text": made.text, "score": made.score, "reason": made.reason})
+    console.result({"run": str(run), "translations": found})
+
+
+def lines_of_stdin() -> Iterator[list[str]]:
+    """Each line as soon as it is there."""
+    for line in sys.stdin:
+        yield [line.rstrip("\n")]
+
+
 def classify(
     run: RunPath,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help=t("cli.classify.images"))],
@@ -192,7 +225,10 @@ def evaluate(
 
     opened = Run.open(run)
     config, codec = opened.config, opened.codec
-    source = training.open_test(config, codec) if split == "test" else training.open_sources(config, codec)[1]
+    if split == Split.val:
+        source = training.open_sources(config, codec)[1]
+    else:
+        source = training.open_test(config, codec, split.value)
     with learners_code(opened.path / "source.py", everything=False):
         engine = training.TorchEngine(device)
         model = opened.load_model().to(engine.device)

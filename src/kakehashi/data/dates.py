@@ -2,8 +2,8 @@
 
     the 24th of November 2026, 11/24/26, 令和８年１１月２４日, ...   ->   2026-11-24
 
-Every text means one day. Where slashes leave open which number is the month, the day is above 12; a year of two digits
-is that of 1969 to 2068, as POSIX reads it; points put the day first; an era's year is written within the era.
+Every text means one day. Where slashes leave open which number is the month, the day is above 12; years of two digits
+are those of 1969 to 2068, as POSIX reads them; points put the day first; 1989 is 昭和 up to January 7, then 平成.
 The split is by calendar day: no day that is validated on is trained on, in whatever form.
 """
 
@@ -27,6 +27,11 @@ def month(day: date) -> str:
 
 def weekday(day: date) -> str:
     return WEEKDAYS[day.weekday()]
+
+
+def youbi(day: date) -> str:
+    """火 of 火曜日."""
+    return "月火水木金土日"[day.weekday()]
 
 
 def ordinal(n: int) -> str:
@@ -59,49 +64,44 @@ def in_kanji(day: date) -> str:
     return f"{year}年{kanji(day.month)}月{kanji(day.day)}日"
 
 
-def by_month(day: date) -> bool:
-    """Can only one of the two numbers be the month?"""
-    return day.day > 12
+def full_width(text: str) -> str:
+    return text.translate(FULL_WIDTH)
 
 
-# Each form by how it writes 2026-11-24: what writes a day, and which days it writes without a second meaning
-FORMS: dict[str, tuple[Callable[[date], str], Callable[[date], bool]]] = {
-    form: (write, where)
-    for form, write, where in (
-        ("2026-11-24", lambda d: d.isoformat(), lambda d: True),
-        ("20261124", lambda d: f"{d:%Y%m%d}", lambda d: True),
-        ("2026/11/24", lambda d: f"{d.year}/{d.month}/{d.day}", lambda d: True),
-        ("11/24/2026", lambda d: f"{d.month}/{d.day}/{d.year}", by_month),
-        ("24/11/2026", lambda d: f"{d.day}/{d.month}/{d.year}", by_month),
-        ("11/24/26", lambda d: f"{d.month}/{d.day}/{d.year % 100:02}", lambda d: by_month(d) and d.year >= 1969),
-        ("24.11.2026", lambda d: f"{d.day}.{d.month}.{d.year}", lambda d: True),
-        ("24 Nov 2026", lambda d: f"{d.day} {month(d)[:3]} {d.year}", lambda d: True),
-        ("24-NOV-2026", lambda d: f"{d.day:02}-{month(d)[:3].upper()}-{d.year}", lambda d: True),
-        ("Nov 24, 2026", lambda d: f"{month(d)[:3]} {d.day}, {d.year}", lambda d: True),
-        ("24 November 2026", lambda d: f"{d.day} {month(d)} {d.year}", lambda d: True),
-        ("November 24th, 2026", lambda d: f"{month(d)} {ordinal(d.day)}, {d.year}", lambda d: True),
-        ("the 24th of November 2026", lambda d: f"the {ordinal(d.day)} of {month(d)} {d.year}", lambda d: True),
-        ("Tue, 24 Nov 2026", lambda d: f"{weekday(d)[:3]}, {d.day} {month(d)[:3]} {d.year}", lambda d: True),
-        ("Tuesday, November 24, 2026", lambda d: f"{weekday(d)}, {month(d)} {d.day}, {d.year}", lambda d: True),
-        ("2026年11月24日", lambda d: f"{d.year}年{d.month}月{d.day}日", lambda d: True),
-        (
-            "2026年11月24日(火)",
-            lambda d: f"{d.year}年{d.month}月{d.day}日({'月火水木金土日'[d.weekday()]})",
-            lambda d: True,
-        ),
-        (
-            "２０２６年１１月２４日",
-            lambda d: f"{d.year}年{d.month}月{d.day}日".translate(FULL_WIDTH),
-            lambda d: True,
-        ),
-        ("２０２６／１１／２４", lambda d: f"{d:%Y/%m/%d}".translate(FULL_WIDTH), lambda d: True),
-        ("二〇二六年十一月二十四日", in_kanji, lambda d: True),
-        ("令和8年11月24日", in_era, lambda d: True),
-        ("令和8年11月24日火曜日", lambda d: f"{in_era(d)}{'月火水木金土日'[d.weekday()]}曜日", lambda d: True),
-        ("令和８年１１月２４日", lambda d: in_era(d).translate(FULL_WIDTH), lambda d: True),
-        ("令和八年十一月二十四日", lambda d: in_era(d, kanji), lambda d: True),
-        ("R8.11.24", lambda d: f"{era(d)[1]}{era(d)[2]}.{d.month}.{d.day}", lambda d: True),
-    )
+# Each form by how it writes 2026-11-24
+FORMS: dict[str, Callable[[date], str]] = {
+    "2026-11-24": lambda d: d.isoformat(),
+    "20261124": lambda d: f"{d:%Y%m%d}",
+    "2026/11/24": lambda d: f"{d.year}/{d.month}/{d.day}",
+    "11/24/2026": lambda d: f"{d.month}/{d.day}/{d.year}",
+    "24/11/2026": lambda d: f"{d.day}/{d.month}/{d.year}",
+    "11/24/26": lambda d: f"{d.month}/{d.day}/{d.year % 100:02}",
+    "24.11.2026": lambda d: f"{d.day}.{d.month}.{d.year}",
+    "24 Nov 2026": lambda d: f"{d.day} {month(d)[:3]} {d.year}",
+    "24-NOV-2026": lambda d: f"{d.day:02}-{month(d)[:3].upper()}-{d.year}",
+    "Nov 24, 2026": lambda d: f"{month(d)[:3]} {d.day}, {d.year}",
+    "24 November 2026": lambda d: f"{d.day} {month(d)} {d.year}",
+    "November 24th, 2026": lambda d: f"{month(d)} {ordinal(d.day)}, {d.year}",
+    "the 24th of November 2026": lambda d: f"the {ordinal(d.day)} of {month(d)} {d.year}",
+    "Tue, 24 Nov 2026": lambda d: f"{weekday(d)[:3]}, {d.day} {month(d)[:3]} {d.year}",
+    "Tuesday, November 24, 2026": lambda d: f"{weekday(d)}, {month(d)} {d.day}, {d.year}",
+    "2026年11月24日": lambda d: f"{d.year}年{d.month}月{d.day}日",
+    "2026年11月24日(火)": lambda d: f"{d.year}年{d.month}月{d.day}日({youbi(d)})",
+    "２０２６年１１月２４日": lambda d: full_width(f"{d.year}年{d.month}月{d.day}日"),
+    "２０２６／１１／２４": lambda d: full_width(f"{d:%Y/%m/%d}"),
+    "二〇二六年十一月二十四日": in_kanji,
+    "令和8年11月24日": in_era,
+    "令和8年11月24日火曜日": lambda d: f"{in_era(d)}{youbi(d)}曜日",
+    "令和８年１１月２４日": lambda d: full_width(in_era(d)),
+    "令和八年十一月二十四日": lambda d: in_era(d, kanji),
+    "R8.11.24": lambda d: f"{era(d)[1]}{era(d)[2]}.{d.month}.{d.day}",
+}
+
+# The days that a form writes without a second meaning, where these are not all
+CLEAR: dict[str, Callable[[date], bool]] = {
+    "11/24/2026": lambda d: d.day > 12,
+    "24/11/2026": lambda d: d.day > 12,
+    "11/24/26": lambda d: d.day > 12 and d.year >= 1969,
 }
 
 # Forms that are not trained on in these years, so that what a model makes of a known form and known years that it
@@ -125,12 +125,13 @@ def pairs() -> dict[str, tuple[Pair, ...]]:
         dice = int.from_bytes(hashlib.sha256(iso.encode()).digest())  # a large number to draw from, the day's own
         dice, side = divmod(dice, 10)
         part = {0: "val", 1: "test"}.get(side, "train")
-        seen = [form for form, (_, where) in FORMS.items() if where(day) and day.year not in UNSEEN.get(form, ())]
+        seen = [form for form in FORMS if form not in CLEAR or CLEAR[form](day)]
+        seen = [form for form in seen if day.year not in UNSEEN.get(form, ())]
         for _ in range(EACH if part == "train" else 1):
             dice, drawn = divmod(dice, len(seen))
-            parts[part].append((FORMS[seen.pop(drawn)][0](day), iso))
+            parts[part].append((FORMS[seen.pop(drawn)](day), iso))
         if part != "train":
-            parts["unseen"] += [(FORMS[form][0](day), iso) for form, years in UNSEEN.items() if day.year in years]
+            parts["unseen"] += [(FORMS[form](day), iso) for form, years in UNSEEN.items() if day.year in years]
     return {part: tuple(made) for part, made in parts.items()}
 
 

@@ -1,8 +1,8 @@
 """Pairs of texts, a source and what it is to become, and how they are cut into batches. B: pairs in a batch.
 
-    source     2 4 . 1 1 . 2 0 2 6 END           (B, S), padded with END on the right; source_pad says what is real
-    target     END 2 0 2 6 - 1 1 - 2 4           (B, T)
-    targets    2 0 2 6 - 1 1 - 2 4 END           (B, T), -100 where a shorter target has ended
+source     2 4 . 1 1 . 2 0 2 6 END           (B, S), padded with END on the right; source_pad says what is real
+target     END 2 0 2 6 - 1 1 - 2 4           (B, T)
+targets    2 0 2 6 - 1 1 - 2 4 END           (B, T), -100 where a shorter target has ended
 """
 
 import gzip
@@ -176,4 +176,6 @@ def _names() -> str:
 
 
 def _sha256(parts: Mapping[str, Sequence[Pair]]) -> str:
-    return hashlib.sha256("\0".join(text for made in parts.values() for pair in made for text in pair).encode()).hexdigest()
+    return hashlib.sha256(
+        "\0".join(text for made in parts.values() for pair in made for text in pair).encode()
+    ).hexdigest()

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kakehashi.data import Pairs, PairSource, PairSplit, read_pairs
+from kakehashi.data import PairSource, PairSplit, read_pairs
 from kakehashi.models.protocol import IGNORE, Family
 from kakehashi.runs import DataSpec, RunConfig
 from kakehashi.tokenizers import CharTokenizer
@@ -53,7 +53,9 @@ def prepare(
 
 def open_split(config: RunConfig) -> PairSplit:
     """The pairs of a run, from what it was started with. Raises TrainingError where that has changed."""
-    return _opened(config).split(config.seed)
+    pairs = read_pairs(config.data.source, config.data.encoding)
+    require_unchanged(config.data, pairs.sha256)
+    return pairs.split(config.seed)
 
 
 def open_sources(config: RunConfig, codec: CharTokenizer, split: PairSplit) -> tuple[PairSource, PairSource]:
@@ -61,23 +63,12 @@ def open_sources(config: RunConfig, codec: CharTokenizer, split: PairSplit) -> t
     return _sources(split, codec)
 
 
-def open_apart(config: RunConfig, codec: CharTokenizer) -> dict[str, PairSource]:
-    """The parts of a run's pairs that training never looks at, by name."""
-    return {name: PairSource(part, codec) for name, part in open_split(config).apart.items()}
-
-
-def open_test(config: RunConfig, codec: CharTokenizer) -> PairSource:
-    """The part of a run's pairs for a test. Raises TrainingError where there is none."""
-    apart = open_split(config).apart
-    if "test" not in apart:
-        raise TrainingError(f"{config.data.name} has no part for a test: it is divided into training and validation")
-    return PairSource(apart["test"], codec)
-
-
-def _opened(config: RunConfig) -> Pairs:
-    pairs = read_pairs(config.data.source, config.data.encoding)
-    require_unchanged(config.data, pairs.sha256)
-    return pairs
+def open_test(config: RunConfig, codec: CharTokenizer, part: str) -> PairSource:
+    """A part of a run's pairs that training never looks at. Raises TrainingError where there is none of that name."""
+    parts = {"train": (), "val": (), **open_split(config).apart}
+    if not parts.get(part):
+        raise TrainingError(f"{config.data.name} has no part {part!r}: it is divided into {', '.join(parts)}")
+    return PairSource(parts[part], codec)
 
 
 def _sources(split: PairSplit, codec: CharTokenizer) -> tuple[PairSource, PairSource]:
