@@ -12,6 +12,7 @@ Axes: B sources, K kept beginnings of each, V vocabulary.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ def translate(
             raise InferenceError(f"{name} must be at least {least}, got {value}")
     if not 0 <= length_penalty < float("inf"):
         raise InferenceError(f"length_penalty must be at least 0 and finite, got {length_penalty}")
+    if "source" not in signature(model.forward).parameters:
+        raise InferenceError(f"{type(model).__name__} reads no source to translate: choose a model of the task seq2seq")
     if not hasattr(model, "new_state"):
         raise InferenceError(f"{type(model).__name__} has no new_state(source, source_pad), which translation needs")
     if (V := model.config.vocab_size) != tokenizer.vocab_size:
