@@ -10,6 +10,7 @@ The split is by calendar day: no day that is validated on is trained on, in what
 import hashlib
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import cache
 
 Pair = tuple[str, str]
 
@@ -113,6 +114,7 @@ UNSEEN = {
 }
 
 
+@cache  # half a second
 def pairs() -> dict[str, tuple[Pair, ...]]:
     """{"train", "val", "test", "unseen"}: (text, ISO date) each; the same on every machine.
 
