@@ -206,6 +206,10 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config)
         self.branches = nn.ModuleList(Branch(config) for _ in range(3))
 
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The source as the encoder gives it (B, S, C) -> its keys and values here, each (B, H, S, D)."""
+        return self.cross.keys_and_values(x)
+
     def look_back(self, x: Tensor, state: "Memory") -> Tensor:
         """At itself and the targets before it: (B, T, C) -> (B, T, C)."""
         keys, values = state.append(self.layer, *self.attention.keys_and_values(x))  # (B, H, N, D)
@@ -215,7 +219,7 @@ class DecoderLayer(nn.Module):
         return self.attention(x, keys, values, visible)
 
     def look_at_source(self, x: Tensor, state: "Memory") -> Tensor:
-        """(B, T, C) -> (B, T, C). The source's keys and values do not depend on x: they are made once a text."""
+        """(B, T, C) -> (B, T, C). The source's keys and values do not depend on x: `read` makes them once a text."""
         return self.cross(x, *state.source[self.layer], state.visible)
 
     def forward(self, x: Tensor, state: "Memory") -> Tensor:
@@ -284,16 +288,17 @@ class Transformer(nn.Module):
         for layer in self.encoder:
             x = layer(x, visible)
         x = self.encoder_norm(x)
-        return Memory([layer.cross.keys_and_values(x) for layer in self.decoder], visible)
+        layers: Any = self.decoder
+        return Memory([layer.read(x) for layer in layers], visible)
 
     def forward(
-        self, source: Tensor | None, target: Tensor, targets: Tensor | None = None, *, source_pad=None, state=None
+        self, source: Tensor, target: Tensor, targets: Tensor | None = None, *, source_pad=None, state=None
     ) -> Output:
         """source (B, S), target (B, T), targets (B, T) -> logits (B, T, V), loss.
 
         target: what is written so far, END first; targets: the same one further. source_pad (B, S) bool, True = real,
-        at least one in each row. state, from `new_state`: target goes on where the last one ended, and source is not
-        looked at.
+        at least one in each row. state, from `new_state`: target goes on where the last one ended, and source, which
+        is not looked at again, may be None.
         """
         if state is None:
             state = self.new_state(source, source_pad)
