@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.bleu import bleu
 from kakehashi import models, runs, texts, training
 from kakehashi.cli import console
 from kakehashi.inference import translate
 from kakehashi.models.protocol import IGNORE
-from kakehashi.tokenizers import CharTokenizer
+from kakehashi.tokenizers import CharTokenizer, UnknownCharacter
 from kakehashi.training.tasks import seq2seq
 
 WORDS = ["ab", "ba", "abc", "cab", "bca", "acb", "aab", "bba", "cca", "abab", "bcbc", "cacb"]
@@ -140,6 +143,17 @@ def test_the_parts_of_dates_are_opened_by_name(run):
         training.open_test(run.config, run.tokenizer, "unseen")
 
 
+def test_a_tokenizer_of_ones_own_is_taken_and_makes_the_run_private(run, folder):
+    theirs = run.path / "tokenizer.json"
+    plan = training.plan("transformer", folder / "backwards.tsv", tokenizer=theirs, batch_size=4)
+    assert plan.codec == run.tokenizer and plan.config.data.private
+    assert plan.config.model.config["vocab_size"] == run.tokenizer.vocab_size
+    with pytest.raises(training.TrainingError, match="goes with its weights: leave tokenizer .* out"):
+        training.plan(None, folder / "backwards.tsv", from_run=run.path, tokenizer=theirs)
+    with pytest.raises(UnknownCharacter):
+        training.plan("transformer", "dates", tokenizer=theirs)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -188,3 +202,11 @@ def test_a_run_of_another_task_is_told_in_a_line(run, tmp_path, kakehashi):
 
 def test_an_unknown_character_is_named(run, kakehashi):
     assert "unknown character 'z' at place 3" in kakehashi("translate", run.path, "abz", code=2).err
+
+
+def test_bleu_is_of_cased_text_and_says_how_it_was_made():
+    pytest.importorskip("sacrebleu", reason="needs sacrebleu (extra parity)")
+    wanted = ["Two men sit on a bench.", "A dog runs through the snow."]
+    whole, lower = bleu(wanted, wanted), bleu([text.lower() for text in wanted], wanted)
+    assert whole["bleu"] == pytest.approx(100) and lower["bleu"] < 90
+    assert "case:mixed" in whole["signature"] and "tok:13a" in whole["signature"]

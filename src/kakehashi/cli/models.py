@@ -50,6 +50,7 @@ def train(
     unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
     split: Annotated[str | None, typer.Option(help=t("cli.train.split"))] = None,
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help=t("cli.train.tokenizer"))] = None,
     size: Annotated[int | None, typer.Option(help=t("cli.train.size"))] = None,
     shift: Annotated[int | None, typer.Option(help=t("cli.train.shift"))] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help=t("cli.train.flip"))] = None,
@@ -77,7 +78,9 @@ def train(
     }
     if resume or from_run:  # what the run itself decides cannot be said again
         said = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
-        fixed = ["model", "preset"] if from_run else [name for name in said if name not in ("resume", "root")]
+        fixed = (
+            ["model", "preset", "tokenizer"] if from_run else [name for name in said if name not in ("resume", "root")]
+        )
         if again := [f"--{name.removesuffix('_run').replace('_', '-')}" for name in said if name in fixed]:
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
     if resume:
@@ -98,6 +101,7 @@ def train(
             unit=unit,
             split=split,
             window=window,
+            tokenizer=tokenizer,
             size=size,
             shift=shift,
             flip=flip,

@@ -58,6 +58,7 @@ def plan(
     unit: str | None = None,
     split: str | None = None,
     window: int | None = None,
+    tokenizer: str | Path | None = None,
     size: int | None = None,
     shift: int | None = None,
     flip: bool | None = None,
@@ -69,6 +70,8 @@ def plan(
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
     codec, too. data: NAME or PATH, private where it is not a built-in set; None: the DATA of the model's task.
     settings: fields of TrainSettings. The rest is of single tasks, None where nothing is said.
+    Texts and pairs: tokenizer: the file of one, as `tokenizers.load` takes it; None: a token a character. Nobody knows
+    what it was learnt from, so the run is private.
     Language models: encoding, unit: as `data.corpus` takes them. split: "distinct" (Corpus.split) or "lecture"
     (Corpus.lecture_split); None: distinct. window: tokens in a training window of a model that slides over the text,
     and so how far backpropagation reaches back; longer documents are cut into such pieces; None: 64.
@@ -91,8 +94,10 @@ def plan(
         _require_numpy(resolved, what)
     if start and preset:
         raise TrainingError(f"preset {preset!r} does not go with the weights of {start.path}: leave one of them out")
+    if start and tokenizer is not None:
+        raise TrainingError(f"the tokenizer of {start.path} goes with its weights: leave tokenizer {tokenizer} out")
 
-    options = {"encoding": encoding, "unit": unit, "split": split, "window": window}
+    options = {"encoding": encoding, "unit": unit, "split": split, "window": window, "tokenizer": tokenizer}
     options |= {"size": size, "shift": shift, "flip": flip}
     options = {name: value for name, value in options.items() if value is not None}
     for name in [*options, *(["carry"] if checked.carry else [])]:
@@ -107,7 +112,7 @@ def plan(
     )
     checked = _fitted(checked, ready.sources[0], said="batch_size" in settings)
 
-    private = ready.spec.private or (start is not None and start.private)
+    private = ready.spec.private or tokenizer is not None or (start is not None and start.private)
     return Plan(
         RunConfig(
             task=family.task,  # pyright: ignore[reportArgumentType]: tasks.of has checked it

@@ -13,13 +13,17 @@
 A codec stands between what a person gives and the model's numbers: a tokenizer; of images, their form and the classes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kakehashi import tokenizers
 from kakehashi.data import Batches
 from kakehashi.runs import DataSpec
+from kakehashi.tokenizers import CharTokenizer
 from kakehashi.training.settings import TrainingError
 
 NAMES = ("lm", "classify", "seq2seq")
@@ -46,6 +50,11 @@ def of(task: str) -> ModuleType:
     if task not in NAMES:
         raise TrainingError(f"there is no training for the task {task!r}: the tasks are {', '.join(NAMES)}")
     return import_module(f"kakehashi.training.tasks.{task}")
+
+
+def tokenizer_of(said: str | Path | None, texts: Iterable[str]) -> Any:
+    """The tokenizer in a file; where none is said, one of a token a character of the texts."""
+    return CharTokenizer.train(texts) if said is None else tokenizers.load(said)
 
 
 def require_unchanged(spec: DataSpec, sha256: str) -> None:

@@ -14,10 +14,10 @@ from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
 from kakehashi.runs import DataSpec, RunConfig
 from kakehashi.tokenizers import CharTokenizer
 from kakehashi.training.settings import TrainingError, TrainSettings
-from kakehashi.training.tasks import Prepared, require_unchanged
+from kakehashi.training.tasks import Prepared, require_unchanged, tokenizer_of
 
 DATA = "identifiers"
-OPTIONS = ("encoding", "unit", "split", "window", "carry")
+OPTIONS = ("encoding", "unit", "split", "window", "tokenizer", "carry")
 SPLITS = ("distinct", "lecture")
 SHORTEST_WINDOW = 64  # tokens in a training window of a model that would take any number
 
@@ -36,6 +36,7 @@ def prepare(
     unit: str | None = None,
     split: str = "distinct",
     window: int | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Prepared:
     """The text in windows that the model can read. codec: the tokenizer of the run to start from; None: a new one."""
     if split not in SPLITS:
@@ -45,7 +46,7 @@ def prepare(
     texts = read_corpus(data, encoding=encoding, unit=unit)
     divided = texts.lecture_split() if split == "lecture" else texts.split(seed)
     if codec is None:
-        codec = CharTokenizer.train(texts.documents)
+        codec = tokenizer_of(tokenizer, texts.documents)
         config = replace(config, vocab_size=codec.vocab_size)
     if settings.carry:
         _require_recurrent(family, config)

@@ -11,10 +11,10 @@ from kakehashi.models.protocol import IGNORE, Family
 from kakehashi.runs import DataSpec, RunConfig
 from kakehashi.tokenizers import CharTokenizer
 from kakehashi.training.settings import TrainingError, TrainSettings
-from kakehashi.training.tasks import Prepared, require_unchanged
+from kakehashi.training.tasks import Prepared, require_unchanged, tokenizer_of
 
 DATA = "dates"
-OPTIONS = ("encoding",)
+OPTIONS = ("encoding", "tokenizer")
 
 
 def right(logits: Tensor, targets: Tensor) -> Tensor:
@@ -35,12 +35,15 @@ def prepare(
     codec: CharTokenizer | None = None,
     *,
     encoding: str | None = None,
+    tokenizer: str | Path | None = None,
 ) -> Prepared:
     """The pairs in batches. codec: the tokenizer of the run to start from; None: a new one."""
     pairs = read_pairs(data, encoding)
     split = pairs.split(seed)
     if codec is None:
-        codec = _tokenizer(split)
+        # one vocabulary for both sides, as the model has one table of embeddings for both
+        parts = (split.train, split.val, *split.apart.values())
+        codec = tokenizer_of(tokenizer, (text for part in parts for pair in part for text in pair))
         config = replace(config, vocab_size=codec.vocab_size)
     return Prepared(
         codec,
@@ -73,9 +76,3 @@ def open_test(config: RunConfig, codec: CharTokenizer, part: str) -> PairSource:
 
 def _sources(split: PairSplit, codec: CharTokenizer) -> tuple[PairSource, PairSource]:
     return PairSource(split.train, codec), PairSource(split.val, codec)
-
-
-def _tokenizer(split: PairSplit) -> CharTokenizer:
-    """One alphabet for both sides, as the model has one table of embeddings for both."""
-    parts = (split.train, split.val, *split.apart.values())
-    return CharTokenizer.train(text for part in parts for pair in part for text in pair)
