@@ -54,6 +54,7 @@ PRESETS = {
     "transformer-nano": Config(
         n_layers=2, n_heads=4, n_embd=128, n_hidden=256, dropout=0.0, label_smoothing=0.0, norm_first=True
     ),
+    "transformer-tiny": Config(n_layers=4, n_heads=4, n_embd=128, n_hidden=256, dropout=0.3, norm_first=True),
     "transformer-small": Config(n_layers=3, n_heads=4, n_embd=256, n_hidden=512, dropout=0.3, norm_first=True),
     "transformer-base": Config(),
     "transformer-big": Config(n_heads=16, n_embd=1024, n_hidden=4096, dropout=0.3),
