@@ -34,7 +34,7 @@ class PairSplit(Split[Pair]):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of texts to learn from. `split(seed)` divides them; the rest is as in Corpus."""
+    """Pairs of texts to learn from. `split(seed)` divides them: as published, or by the seed. The rest: see Corpus."""
 
     name: str
     split: Callable[[int], PairSplit]

@@ -52,10 +52,10 @@ def translate(
     Raises InferenceError for a dial of no use or another kind of model, and the tokenizer's mistake for a source that
     it cannot encode.
     """
-    for name, value, least in (("beam", beam, 1), ("max_tokens", max_tokens, 1), ("batch_size", batch_size, 1)):
-        if value < least:
-            raise InferenceError(f"{name} must be at least {least}, got {value}")
-    if not 0 <= length_penalty < float("inf"):
+    for name, value in (("beam", beam), ("max_tokens", max_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise InferenceError(f"{name} must be at least 1, got {value}")
+    if not 0 <= length_penalty < math.inf:  # a NaN fails, too
         raise InferenceError(f"length_penalty must be at least 0 and finite, got {length_penalty}")
     if "source" not in signature(model.forward).parameters:
         raise InferenceError(f"{type(model).__name__} reads no source to translate: choose a model of the task seq2seq")
@@ -63,11 +63,9 @@ def translate(
         raise InferenceError(f"{type(model).__name__} has no new_state(source, source_pad), which translation needs")
     if (V := model.config.vocab_size) != tokenizer.vocab_size:
         raise InferenceError(
-            f"model and tokenizer do not belong together: the model knows {V} tokens, "
-            f"the tokenizer {tokenizer.vocab_size}"
+            f"model and tokenizer do not belong together: the model knows {V} tokens, the tokenizer "
+            f"{tokenizer.vocab_size}"
         )
-    here = runs.device(device)
-    model.to(here)
     here = runs.device(device)
     model.to(here)
     encoded = [[*tokenizer.encode(source), tokenizer.end] for source in sources]
@@ -95,7 +93,7 @@ def _search(
     max_tokens: int,
     length_penalty: float,
 ) -> list[tuple[list[int], float]]:
-    """(tokens, score) of the best text for each source. state: new, a row for each source."""
+    """(tokens, score) of the best text for each source. state: new, a row for each source. K: the beam."""
 
     def penalty(n: int) -> float:
         return ((5 + n) / 6) ** length_penalty
@@ -122,7 +120,7 @@ def _search(
                 best[place] = texts[b, which[b], 1:].tolist(), final
         scores = scores.masked_fill(ended, -math.inf)
 
-        # A beginning's log p can only fall, and the penalty soften it to the last one's share at most
+        # A beginning can still win if it would by ending at once with the longest text's penalty: log p only falls
         hopes = scores.max(1).values / penalty(max_tokens)  # (B,)
         open_ = [b for b, place in enumerate(places.tolist()) if float(hopes[b]) > best[place][1]]
         rows = torch.tensor(open_, dtype=torch.int64)
