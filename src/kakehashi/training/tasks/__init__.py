@@ -52,7 +52,7 @@ def of(task: str) -> ModuleType:
     return import_module(f"kakehashi.training.tasks.{task}")
 
 
-def tokenizer_of(said: str | Path | None, texts: Iterable[str]) -> Any:
+def tokenizer_of(said: str | Path | None, texts: Iterable[str]) -> CharTokenizer:
     """The tokenizer in a file; where none is said, one of a token a character of the texts."""
     return CharTokenizer.train(texts) if said is None else tokenizers.load(said)
 
