@@ -200,6 +200,12 @@ def test_a_run_of_another_task_is_told_in_a_line(run, tmp_path, kakehashi):
     assert "is of the task lm, and this needs one of seq2seq: try `kakehashi sample" in err
 
 
+def test_a_set_of_pairs_can_be_looked_at(kakehashi):
+    out, err = kakehashi("data", "show", "dates", "--json")
+    found = json.loads(out)
+    assert found["train"] > 100_000 and found["unseen"] > 2000 and "->  19" in err
+
+
 def test_an_unknown_character_is_named(run, kakehashi):
     assert "unknown character 'z' at place 3" in kakehashi("translate", run.path, "abz", code=2).err
 

@@ -382,6 +382,9 @@ def data_show(
     if (known := sets.known(name)) and known.unit == "image":
         show_images(name)
         return
+    if known and known.unit == "pair":
+        show_pairs(name)
+        return
     found = corpus(name, encoding, unit)
     split = found.split()
     facts = {
@@ -399,6 +402,28 @@ def data_show(
     }
     console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
     console.say("\n" + "\n".join(document[:80] for document in found.documents[:5]))
+    console.result(facts)
+
+
+def show_pairs(name: str) -> None:
+    """What a set of pairs holds."""
+    from kakehashi.data import read_pairs
+
+    found = read_pairs(name)
+    split = found.split(1337)
+    facts = {
+        "name": found.name,
+        "train": len(split.train),
+        "val": len(split.val),
+        **{part: len(pairs) for part, pairs in split.apart.items()},
+        "split": split.name,
+        "licence": found.licence,
+        "origin": found.origin,
+        "sha256": found.sha256,
+    }
+    console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
+    some = split.train[:: max(1, len(split.train) // 8)][:8]  # from all over the part
+    console.say("\n" + "\n".join(f"{source}  ->  {target}" for source, target in some))
     console.result(facts)
 
 
