@@ -16,7 +16,7 @@ from kakehashi import source, texts
 from kakehashi.journey import stations
 
 COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "classify", "eval", "runs", "show", "bench"]
-COMMANDS += ["data", "fault"]
+COMMANDS += ["translate", "data", "fault"]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine
 NO_NETWORK = """

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from functools import cache
 
-Pair = tuple[str, str]
+Pair = tuple[str, str]  # a text, and what it is to become
 
 FIRST, LAST = date(1950, 1, 1), date(2049, 12, 31)
 EACH = 4  # forms in which a day is trained on
 MONTHS = "January February March April May June July August September October November December".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+DIGITS = "〇一二三四五六七八九"
 FULL_WIDTH = str.maketrans("0123456789/", "０１２３４５６７８９／")
 ERAS = (("令和", "R", date(2019, 5, 1)), ("平成", "H", date(1989, 1, 8)), ("昭和", "S", date(1926, 12, 25)))
 
@@ -43,8 +44,7 @@ def ordinal(n: int) -> str:
 def kanji(n: int) -> str:
     """1 to 99 as 一, 十, 十一, 二十四."""
     tens, ones = divmod(n, 10)
-    digits = "〇一二三四五六七八九"
-    return (digits[tens] if tens > 1 else "") + ("十" if tens else "") + (digits[ones] if ones else "")
+    return (DIGITS[tens] if tens > 1 else "") + ("十" if tens else "") + (DIGITS[ones] if ones else "")
 
 
 def era(day: date) -> tuple[str, str, int]:
@@ -61,7 +61,7 @@ def in_era(day: date, number: Callable[[int], str] = str) -> str:
 
 def in_kanji(day: date) -> str:
     """二〇二六年十一月二十四日."""
-    year = "".join("〇一二三四五六七八九"[int(digit)] for digit in str(day.year))
+    year = "".join(DIGITS[int(digit)] for digit in str(day.year))
     return f"{year}年{kanji(day.month)}月{kanji(day.day)}日"
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from kakehashi.data import dates, sets
 from kakehashi.data.batches import IGNORE, Batch, Encoder
 from kakehashi.data.corpora import Split
+from kakehashi.data.dates import Pair
 from kakehashi.data.errors import DataError
 from kakehashi.data.text import decode, read_bytes
 
-Pair = tuple[str, str]
 NEAR = 4  # tokens: pairs whose lengths differ by less may come into the same batch
 
 
