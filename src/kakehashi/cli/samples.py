@@ -46,7 +46,7 @@ def classes(run: "Run", val: "Batches") -> str:
 
 
 def translations(run: "Run", val: "Batches") -> str:
-    """Pairs with what the model writes, greedily: of those validated on, and of those no like of was trained on.
+    """Tables of pairs with what the model writes, greedily: of those validated on, and of unseen ones where there are.
 
     Beside each part's name: the share of all its pairs that are written exactly.
     """
@@ -69,10 +69,10 @@ def translations(run: "Run", val: "Batches") -> str:
             written = translate(model, run.tokenizer, [source for source, _ in some], beam=1, device=str(engine.device))
             lines += [f"## {name}: {exact:.2%} exact of {len(pairs):,}", ""]
             lines += ["| source | wanted | written |", "|---|---|---|"]
-            lines += [
-                f"| {source} | {wanted} | {made.text} |" for (source, wanted), made in zip(some, written, strict=True)
-            ]
-            lines += [""]
+            for pair, made in zip(some, written, strict=True):
+                cells = (text.replace("|", "\\|") for text in (*pair, made.text))
+                lines.append(f"| {' | '.join(cells)} |")
+            lines.append("")
     return "\n".join(lines).rstrip()
 
 
