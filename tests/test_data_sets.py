@@ -181,8 +181,8 @@ def test_an_embedded_set_has_no_file(monkeypatch):
 
 def test_the_catalogue_names_a_fixed_version_a_hash_a_licence_and_a_use(data_dir):
     known = data.catalogue()
-    made, by_hand = ("identifiers", "stdlib-code", "digits"), ("mnist", "cifar10-jpg")
-    assert {*made, *by_hand, "names", "tinyshakespeare", "fashion-mnist"} <= {each.name for each in known}
+    made, by_hand = ("identifiers", "stdlib-code", "digits", "dates"), ("mnist", "cifar10-jpg")
+    assert {*made, *by_hand, "names", "tinyshakespeare", "fashion-mnist", "multi30k"} <= {each.name for each in known}
     assert all(each.licence and each.use and each.about for each in known)
     for each in known:
         assert (each.name in made) == (each.files == ())

@@ -773,8 +773,11 @@ def test_find_knows_every_model_file_and_preset():
 def test_an_unknown_name_is_told_what_there_is():
     with pytest.raises(models.UnknownModel, match="no model is called 'gpt9'") as caught:
         models.find("gpt9")
-    known = [name for family in FAMILIES for name in (family.name, *family.presets)]
-    assert "\n" not in str(caught.value) and all(name in str(caught.value) for name in known)
+    assert "\n" not in str(caught.value) and all(family.name in str(caught.value) for family in FAMILIES)
+    for family in FAMILIES:
+        for preset in family.presets:
+            with pytest.raises(models.UnknownModel, match=f"presets near it: .*{preset}\\b"):
+                models.find(f"{preset}x")
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -48,7 +48,7 @@ def behaviour(made: ModuleType) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         for each in model.parameters():
             each.add_(torch.randn(each.shape) * 0.5)
-    seen |= {"lm": writing, "classify": classifying}[made.TASK](made, model)
+    seen |= {"lm": writing, "classify": classifying, "seq2seq": translating}[made.TASK](made, model)
     seen |= {f"after {name}": value for name, value in model.state_dict().items()}
     seen["draws at the end"] = torch.rand(1)
     return seen
@@ -69,6 +69,22 @@ def classifying(made: ModuleType, model: torch.nn.Module) -> dict[str, torch.Ten
     for special in ({"shortcut": "pad"}, {"residual": False}, {"bottleneck": True, "stem": "large"}):
         other = made.Model(made.Config(depths=(1, 1), widths=(4, 8), **special))
         seen |= learning(str(special), other, x, targets)
+    return seen
+
+
+def translating(made: ModuleType, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Texts of other lengths, with padding, smoothing and dropout, norms before and after; rows of a state."""
+    source, target = torch.randint(0, 11, (3, 5)), torch.randint(0, 11, (3, 6))
+    targets = torch.randint(0, 11, (3, 6)).masked_fill(torch.rand(3, 6) < 0.3, IGNORE)
+    real = torch.arange(5) < torch.tensor([[5], [2], [1]])
+    seen = learning("after", model, source, target, targets, source_pad=real)
+    before = made.Model(made.Config(vocab_size=11, n_layers=1, n_heads=2, n_embd=8, n_hidden=7, norm_first=True))
+    seen |= learning("before", before, source, target, targets)
+    model.eval()
+    state = model.new_state(source, real)
+    for start, end in ((0, 2), (2, 3), (3, 6)):
+        seen[f"step {start}"] = model(None, target[:, start:end], state=state).logits
+        state.select(torch.tensor([1, 2, 2]))
     return seen
 
 

@@ -16,7 +16,7 @@ from kakehashi.data import Batch
 from kakehashi.runs import RunError
 from kakehashi.training import Callback, NumpyEngine, TorchEngine, TrainingError, TrainSettings, evaluate
 from kakehashi.training.optim import AdamW
-from kakehashi.training.schedule import warmup_cosine
+from kakehashi.training.schedule import noam, warmup_cosine
 
 WORDS = ["ab", "abba", "baobab", "cab", "dab", "decade", "facade", "bead", "beef", "cabbage", "badge", "face", "fade"]
 
@@ -120,6 +120,19 @@ def test_the_rate_rises_in_a_line_and_falls_along_torchs_cosine(steps, warmup_sh
         assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-9)
         optimizer.step()
         cosine.step()
+
+
+@given(st.integers(1, 2048), st.integers(1, 5000), st.integers(1, 20000))
+def test_noams_rate_is_the_papers(width, warmup, nth):
+    """lrate = d_model^-0.5 min(step^-0.5, step warmup^-1.5), steps from 1."""
+    lr = (width * warmup) ** -0.5
+    settings = TrainSettings(steps=10, lr=lr, warmup=warmup, schedule="noam")
+    paper = width**-0.5 * min(nth**-0.5, nth * warmup**-1.5)
+    assert settings.lr_of(nth - 1) == noam(nth - 1, lr=lr, warmup=warmup) == pytest.approx(paper)
+
+
+def test_noam_without_warmup_begins_at_the_rate_itself():
+    assert [noam(step, lr=0.5, warmup=0) for step in (0, 3)] == [0.5, 0.25]
 
 
 @pytest.mark.parametrize("limit", [0.1, 1.0, 1e6])

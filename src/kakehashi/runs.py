@@ -48,6 +48,12 @@ CODECS = {
     "seq2seq": ("tokenizer.json", tokenizers.load),
     "classify": ("images.json", images.load_form),
 }
+# by task: the command that uses a run
+USES = {
+    "lm": "kakehashi sample {run}",
+    "seq2seq": "kakehashi translate {run} TEXT",
+    "classify": "kakehashi classify {run} IMAGE",
+}
 
 
 class RunError(Mistake):
@@ -231,6 +237,12 @@ class Run:
         if self.config.task != "classify":
             raise RunError(f"{self.path} learnt from text, not from images: choose a run of a classifier")
         return self.codec
+
+    def require(self, task: str) -> None:
+        """Raises RunError, with the command that uses it, where the run is of another task."""
+        if self.config.task != task:
+            use = USES[self.config.task].format(run=self.path)
+            raise RunError(f"{self.path} is of the task {self.config.task}, and this needs one of {task}: try `{use}`")
 
     @cached_property
     def source(self) -> str | None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "reset": journey.reset,
     "train": models.train,
     "sample": models.sample,
+    "translate": models.translate,
     "classify": models.classify,
     "eval": models.evaluate,
     "runs": models.runs,

@@ -1,5 +1,7 @@
-"""Commands that make and use runs: train, sample, classify, eval, runs, show, data."""
+"""Commands that make and use runs: train, sample, translate, classify, eval, runs, show, data."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +26,7 @@ class Split(StrEnum):
 
     val = "val"
     test = "test"
+    unseen = "unseen"
 
 
 def train(
@@ -34,6 +37,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help=t("cli.train.steps"))] = None,
     batch_size: Annotated[int | None, typer.Option(help=t("cli.train.batch_size"))] = None,
     lr: Annotated[float | None, typer.Option(help=t("cli.train.lr"))] = None,
+    schedule: Annotated[str | None, typer.Option(help=t("cli.train.schedule"))] = None,
     weight_decay: Annotated[float | None, typer.Option(help=t("cli.train.weight_decay"))] = None,
     accumulate: Annotated[int | None, typer.Option(help=t("cli.train.accumulate"))] = None,
     carry: Annotated[bool, typer.Option("--carry", help=t("cli.train.carry"))] = False,
@@ -65,6 +69,7 @@ def train(
         "steps": steps,
         "batch_size": batch_size,
         "lr": lr,
+        "schedule": schedule,
         "weight_decay": weight_decay,
         "accumulate": accumulate,
         "carry": carry,
@@ -165,6 +170,36 @@ def sample(
     console.result({"run": str(run), "prompt": prompt, "samples": [each.text for each in completions]})
 
 
+def translate(
+    run: RunPath,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help=t("cli.translate.texts"))] = None,
+    beam: Annotated[int, typer.Option(help=t("cli.translate.beam"))] = 4,
+    length_penalty: Annotated[float, typer.Option(help=t("cli.translate.length_penalty"))] = 0.6,
+    max_tokens: Annotated[int, typer.Option(help=t("cli.sample.max_tokens"))] = 200,
+    device: Device = "cpu",
+) -> None:
+    from kakehashi.inference import translate
+    from kakehashi.runs import Run, learners_code
+
+    opened = Run.open(run)
+    opened.require("seq2seq")
+    dials = {"beam": beam, "length_penalty": length_penalty, "max_tokens": max_tokens, "device": device}
+    found = []
+    with learners_code(opened.path / "source.py", everything=False):
+        model = opened.load_model()
+        for some in [texts] if texts else lines_of_stdin():
+            for text, made in zip(some, translate(model, opened.tokenizer, some, **dials), strict=True):
+                console.say(made.text)
+                found.append({"source": text, "text": made.text, "score": made.score, "reason": made.reason})
+    console.result({"run": str(run), "translations": found})
+
+
+def lines_of_stdin() -> Iterator[list[str]]:
+    """Each line as soon as it is there."""
+    for line in sys.stdin:
+        yield [line.rstrip("\n")]
+
+
 def classify(
     run: RunPath,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help=t("cli.classify.images"))],
@@ -196,7 +231,10 @@ def evaluate(
 
     opened = Run.open(run)
     config, codec = opened.config, opened.codec
-    source = training.open_test(config, codec) if split == "test" else training.open_sources(config, codec)[1]
+    if split == Split.val:
+        source = training.open_sources(config, codec)[1]
+    else:
+        source = training.open_test(config, codec, split.value)
     with learners_code(opened.path / "source.py", everything=False):
         engine = training.TorchEngine(device)
         model = opened.load_model().to(engine.device)
@@ -318,7 +356,7 @@ def data_list() -> None:
 def where(dataset) -> str:
     """Where a set that is not on the disk comes from."""
     if not dataset.files:
-        return t(f"cli.data.made_here_{'image' if dataset.unit == 'image' else 'text'}")
+        return t(f"cli.data.made_here_{dataset.unit if dataset.unit in ('image', 'pair') else 'text'}")
     if not all(file.url for file in dataset.files):
         return t("cli.data.to_bring", files=", ".join(file.path for file in dataset.files))
     return t("cli.data.to_get", name=dataset.name)
@@ -344,6 +382,9 @@ def data_show(
     if (known := sets.known(name)) and known.unit == "image":
         show_images(name)
         return
+    if known and known.unit == "pair":
+        show_pairs(name)
+        return
     found = corpus(name, encoding, unit)
     split = found.split()
     facts = {
@@ -361,6 +402,28 @@ def data_show(
     }
     console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
     console.say("\n" + "\n".join(document[:80] for document in found.documents[:5]))
+    console.result(facts)
+
+
+def show_pairs(name: str) -> None:
+    """What a set of pairs holds."""
+    from kakehashi.data import read_pairs
+
+    found = read_pairs(name)
+    split = found.split(1337)
+    facts = {
+        "name": found.name,
+        "train": len(split.train),
+        "val": len(split.val),
+        **{part: len(pairs) for part, pairs in split.apart.items()},
+        "split": split.name,
+        "licence": found.licence,
+        "origin": found.origin,
+        "sha256": found.sha256,
+    }
+    console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
+    some = split.train[:: max(1, len(split.train) // 8)][:8]  # from all over the part
+    console.say("\n" + "\n".join(f"{source}  ->  {target}" for source, target in some))
     console.result(facts)
 
 

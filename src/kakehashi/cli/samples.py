@@ -24,6 +24,7 @@ def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[
     from kakehashi.inference import Engine
     from kakehashi.runs import learners_code
 
+    run.require("lm")
     with learners_code(run.path / "source.py", everything=False):
         return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
 
@@ -44,4 +45,35 @@ def classes(run: "Run", val: "Batches") -> str:
     return "\n".join(lines)
 
 
-SAMPLES = {"lm": texts, "classify": classes}
+def translations(run: "Run", val: "Batches") -> str:
+    """Tables of pairs with what the model writes, greedily: of those validated on, and of unseen ones where there are.
+
+    Beside each part's name: the share of all its pairs that are written exactly.
+    """
+    from kakehashi import training
+    from kakehashi.inference import translate
+    from kakehashi.runs import learners_code
+
+    config = run.config
+    split, task = training.open_split(config), training.tasks.of(config.task)
+    parts = {"validation": (split.val, val)}
+    if "unseen" in split.apart:
+        parts["unseen"] = split.apart["unseen"], training.open_test(config, run.codec, "unseen")
+    lines = []
+    with learners_code(run.path / "source.py", everything=False):
+        engine = training.TorchEngine(config.train["device"])
+        model = run.load_model().to(engine.device)
+        for name, (pairs, source) in parts.items():
+            exact = training.measure(model, source, engine, right=task.right).right
+            some = pairs[:: max(1, len(pairs) // 12)][:12]  # from all over the part
+            written = translate(model, run.tokenizer, [source for source, _ in some], beam=1, device=str(engine.device))
+            lines += [f"## {name}: {exact:.2%} exact of {len(pairs):,}", ""]
+            lines += ["| source | wanted | written |", "|---|---|---|"]
+            for pair, made in zip(some, written, strict=True):
+                cells = (text.replace("|", "\\|") for text in (*pair, made.text))
+                lines.append(f"| {' | '.join(cells)} |")
+            lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+SAMPLES = {"lm": texts, "seq2seq": translations, "classify": classes}

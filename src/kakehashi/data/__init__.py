@@ -10,6 +10,7 @@ train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(t
 from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources
 from kakehashi.data.corpora import LECTURE, Corpus, Split, corpus
 from kakehashi.data.errors import DataError
+from kakehashi.data.pairs import Pairs, PairSource, PairSplit, read_pairs, rectangle
 from kakehashi.data.sets import DataSet, catalogue, find, get
 from kakehashi.data.text import detect, read_text
 
@@ -21,6 +22,9 @@ __all__ = [
     "DataError",
     "DataSet",
     "Lanes",
+    "PairSource",
+    "PairSplit",
+    "Pairs",
     "Source",
     "Split",
     "catalogue",
@@ -28,6 +32,8 @@ __all__ = [
     "detect",
     "find",
     "get",
+    "read_pairs",
     "read_text",
+    "rectangle",
     "sources",
 ]

@@ -4,9 +4,10 @@ import hashlib
 import os
 import platform
 import random
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from kakehashi.data import identifiers, sets, stdlib_code
 from kakehashi.data.errors import DataError
@@ -16,12 +17,15 @@ UNITS = ("document", "stream")
 LECTURE = "lecture split (seed 42, 80/10/10, duplicates kept)"  # its name, by which a run finds it again
 
 
-@dataclass(frozen=True)
-class Split:
-    """Texts to train on and texts to validate on; `name` says in words how they were divided."""
+Item = TypeVar("Item", bound=Hashable)
 
-    train: tuple[str, ...]
-    val: tuple[str, ...]
+
+@dataclass(frozen=True)
+class Split(Generic[Item]):
+    """Texts, or pairs of them, to train on and to validate on; `name` says in words how they were divided."""
+
+    train: tuple[Item, ...]
+    val: tuple[Item, ...]
     name: str
 
     @property
@@ -29,7 +33,7 @@ class Split:
         """The share of the texts to validate on that are trained on, too."""
         return self.share_in(self.train)
 
-    def share_in(self, texts: Iterable[str]) -> float:
+    def share_in(self, texts: Iterable[Item]) -> float:
         """The share of the texts to validate on that stand in `texts`."""
         known = set(texts)
         return sum(text in known for text in self.val) / len(self.val)
@@ -55,7 +59,7 @@ class Corpus:
     origin: str
     source: str
 
-    def split(self, seed: int = 1337, fraction: float = 0.1) -> Split:
+    def split(self, seed: int = 1337, fraction: float = 0.1) -> Split[str]:
         """Set `fraction` aside for validation, without duplicates: nothing validated on was trained on.
 
         By document: of the documents, shuffled by `seed`, those that fit into the fraction (of their number; in a
@@ -77,7 +81,7 @@ class Corpus:
             )
         return Split(tuple(train), tuple(val), how)
 
-    def lecture_split(self) -> Split:
+    def lecture_split(self) -> Split[str]:
         """As the makemore lectures divide: all documents, shuffled; 80% to train on, the next 10% to validate on.
 
         Duplicates stay: `Split.shared` says how many names are validated on that were trained on. The last 10%, for a
@@ -109,8 +113,8 @@ def corpus(name_or_path: str | Path, encoding: str | None = None, unit: str | No
     known = sets.known(str(name_or_path))
     if known is None:
         return _at_path(Path(os.path.expanduser(name_or_path)), encoding, unit or "stream")
-    if known.unit == "image":
-        raise DataError(f"{known.name} holds images, and this needs a text: choose {_texts()}, or a text file")
+    if known.unit not in UNITS:
+        raise DataError(f"{known.name} holds {known.unit}s, and this needs a text: choose {_texts()}, or a text file")
     if known.files:
         path = sets.find(known.name)
         found = _one_file(path, encoding, unit or known.unit)

@@ -24,7 +24,7 @@ class File:
 
 @dataclass(frozen=True)
 class DataSet:
-    """files: none for a set that is made on this machine. unit: how it is cut: "document", "stream", "image".
+    """files: none for a set that is made on this machine. unit: how it is cut: "document", "stream", "image", "pair".
 
     found: the first file on this machine, None where one of them is missing.
     """
@@ -64,6 +64,12 @@ def _idx(folder: str, url: str, *known: tuple[str, int]) -> tuple[File, ...]:
     )
 
 
+def _multi30k(*known: tuple[str, str, int]) -> tuple[File, ...]:
+    """known: (name, sha256, size) of each file."""
+    url = f"{_GITHUB}/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/data/task1/raw"
+    return tuple(File(f"multi30k-de-en/{name}.gz", sha256, size, f"{url}/{name}.gz") for name, sha256, size in known)
+
+
 _SETS = (
     DataSet("identifiers", "document", licence="PSF-2.0"),
     DataSet("stdlib-code", "stream", licence="PSF-2.0"),
@@ -91,6 +97,20 @@ _SETS = (
                 size=1_115_394,
                 url=f"{_GITHUB}/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e/data/tinyshakespeare/input.txt",
             ),
+        ),
+    ),
+    DataSet("dates", "pair", licence="MIT"),
+    DataSet(
+        "multi30k",
+        "pair",
+        licence="none stated",
+        files=_multi30k(
+            ("train.de", "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6", 637_044),
+            ("train.en", "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f", 568_929),
+            ("val.de", "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a", 24_681),
+            ("val.en", "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28", 21_650),
+            ("test_2016_flickr.de", "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8", 22_890),
+            ("test_2016_flickr.en", "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9", 21_077),
         ),
     ),
     DataSet("digits", "image", licence="BSD-3-Clause (scikit-learn); CC BY 4.0 (the UCI set it is a part of)"),
@@ -200,7 +220,8 @@ def _with_files(name: str) -> DataSet:
     if (each := known(name)) is None:
         raise DataError(f"there is no data set {name!r}: known are {', '.join(each.name for each in _SETS)}")
     if not each.files:
-        maker = "scikit-learn" if each.unit == "image" else "this Python's standard library"
+        makers = {"image": "scikit-learn", "pair": "Kakehashi's own rules"}
+        maker = makers.get(each.unit, "this Python's standard library")
         raise DataError(f"{name} has no file: it is made from {maker}, just use it by its name")
     return each
 

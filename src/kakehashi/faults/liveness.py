@@ -103,6 +103,44 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
     yield f"{name} padded chunks", lambda: chunks((4, 1, 1), pad)
 
 
+def sequence_to_sequence(module: ModuleType, name: str, config: dict) -> Iterator[Probe]:
+    """The probes of an encoder-decoder's file under one configuration: source and target of other lengths."""
+    rng = torch.Generator().manual_seed(0)
+    source = torch.randint(VOCABULARY, (3, LENGTH), generator=rng)
+    tokens = torch.randint(VOCABULARY, (3, LENGTH), generator=rng)
+    before, after = tokens[:, :-1], tokens[:, 1:]  # (3, LENGTH - 1)
+    gaps = after.masked_fill(torch.rand(after.shape, generator=rng) < 0.3, IGNORE)
+    real = torch.arange(LENGTH) < torch.tensor([[LENGTH], [4], [1]])  # (3, LENGTH)
+    batches = {
+        "whole": (source, before, after, None),
+        "gaps": (source, before, gaps, None),
+        "nothing": (source, before, torch.full_like(after, IGNORE), None),
+        "one": (source[:1, :1], before[:1, :1], after[:1, :1], None),
+        "padded": (source, before, gaps, real),
+    }
+
+    def make() -> Any:
+        return module.Model(module.Config(vocab_size=VOCABULARY, **config))
+
+    def chunks(sizes: tuple[int, ...], mask: Tensor | None):
+        model = enrich(make()).eval()
+        state, at, rows = model.new_state(source, mask), 0, torch.tensor([0, 1, 2])
+        for size in sizes:
+            logits, _ = model(None, before[rows, at : at + size], state=state)
+            at += size
+            yield ("state", f"to {at}"), logits
+            state.select(order := torch.tensor([2, 0, 0]))  # as a beam search does
+            rows = rows[order]
+
+    yield f"{name} fresh", lambda: fresh(make())
+    for training in (True, False):
+        for batch, (*given, mask) in batches.items():
+            label = f"{name} {'training' if training else 'evaluation'} {batch}"
+            yield label, lambda t=training, g=given, m=mask: step(enrich(make()).train(t), *g, source_pad=m)
+    yield f"{name} chunks", lambda: chunks((1, 3, 1), None)
+    yield f"{name} padded chunks", lambda: chunks((2, 1, 1), real)
+
+
 def classifier(module: ModuleType, name: str, config: dict) -> Iterator[Probe]:
     """The probes of an image classifier's file under one configuration: images of odd sizes in two channels."""
     rng = torch.Generator().manual_seed(0)

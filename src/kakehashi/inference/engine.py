@@ -76,7 +76,7 @@ class Engine:
         """
         sampling = Sampling(max_tokens, temperature, top_k, top_p, _strings(stop), seed)
         drafts = [self._draft(prompt, sampling, place) for place, prompt in enumerate(prompts)]
-        with _reading(self.model):
+        with reading(self.model):
             for _ in self._steps(drafts, sampling, use_state):
                 pass
         return [draft.completion() for draft in drafts]
@@ -105,7 +105,7 @@ class Engine:
     def _pieces(self, draft: "_Draft", steps: Iterator[None]) -> Iterator[str]:
         shown = 0
         while draft.reason is None:
-            with _reading(self.model):  # entered anew for each token: between two, the model is its owner's
+            with reading(self.model):  # entered anew for each token: between two, the model is its owner's
                 next(steps)
             text = draft.certain()
             if len(text) > shown:
@@ -214,7 +214,7 @@ class _Draft:
 
 
 @contextmanager
-def _reading(model: nn.Module) -> Iterator[None]:
+def reading(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, without gradients; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,11 +1,12 @@
 """One readable file a model. Rooms above get a model by value: `models.find("gpt2").Model(config)`."""
 
+from difflib import get_close_matches
 from importlib import import_module
 
 from kakehashi import Mistake
 from kakehashi.models.protocol import Family
 
-NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "llama", "resnet")  # the ladder, then other tasks
+NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "llama", "transformer", "resnet")  # the ladder, other tasks
 
 
 class UnknownModel(Mistake):
@@ -25,12 +26,13 @@ def family(module, name: str) -> Family:
 def find(name: str) -> Family:
     """The model file called `name`, or the one that has a preset of that name.
 
-    Raises UnknownModel, which lists what there is.
+    Raises UnknownModel, which lists the models and the presets that are near.
     """
     if name in NAMES:
         return family(import_module(f"kakehashi.models.{name}"), name)
     for each in families():
         if name in each.presets:
             return each
-    presets = ", ".join(preset for each in families() for preset in each.presets)
-    raise UnknownModel(f"no model is called {name!r}; models: {', '.join(NAMES)}; presets: {presets}")
+    near = get_close_matches(name, [preset for each in families() for preset in each.presets], n=4, cutoff=0.4)
+    presets = f"; presets near it: {', '.join(near)}" if near else ""
+    raise UnknownModel(f"no model is called {name!r}; models: {', '.join(NAMES)}{presets}")

@@ -18,7 +18,6 @@ from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
 from kakehashi.training import tasks
 from kakehashi.training.numpy_engine import NumpyEngine
 from kakehashi.training.plan import open_sources
-from kakehashi.training.schedule import warmup_cosine
 from kakehashi.training.settings import TrainingError, TrainSettings
 from kakehashi.training.state import Interrupted, State, stop_on_ctrl_c, tell
 from kakehashi.training.torch_engine import TorchEngine
@@ -119,9 +118,7 @@ def loop(state: State, train_source: Batches, val_source: Batches, seed: int, ca
         first = state.step * settings.accumulate
         batches = [train_source.batch(first + i, settings.batch_size, seed) for i in range(settings.accumulate)]
         n_targets = sum(batch.n_targets for batch in batches)
-        state.lr = warmup_cosine(
-            state.step, steps=settings.steps, lr=settings.lr, min_lr=settings.min_lr, warmup=settings.warmup
-        )
+        state.lr = settings.lr_of(state.step)
         for group in optimizer.param_groups:
             group["lr"] = state.lr
 

@@ -141,9 +141,9 @@ def open_sources(config: RunConfig, codec: Any, split: Any = None) -> tuple[Batc
     return tasks.of(config.task).open_sources(config, codec, split or open_split(config))
 
 
-def open_test(config: RunConfig, codec: Any) -> Batches:
-    """The part of a run's data that its training never sees. Raises TrainingError where there is none."""
-    return tasks.of(config.task).open_test(config, codec)
+def open_test(config: RunConfig, codec: Any, part: str = "test") -> Batches:
+    """A part of a run's data that its training never sees. Raises TrainingError where there is none of that name."""
+    return tasks.of(config.task).open_test(config, codec, part)
 
 
 def _seen(start: Run, split: Any) -> float | None:

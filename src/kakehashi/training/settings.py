@@ -10,8 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from kakehashi import Mistake
 from kakehashi.runs import first_mistake
+from kakehashi.training.schedule import noam, warmup_cosine
 
 ENGINES = ("torch", "numpy")
+SCHEDULES = ("cosine", "noam")
 DTYPES = ("float32", "bfloat16", "float16")
 FOLLOWS: Any = None  # a value that is derived from the others
 
@@ -32,7 +34,8 @@ class TrainSettings:
     steps: int = 1000
     batch_size: int = 32
     lr: float = 1e-3
-    min_lr: float = FOLLOWS  # lr / 10
+    schedule: str = "cosine"  # or "noam": see training/schedule.py
+    min_lr: float = FOLLOWS  # lr / 10; of the cosine
     warmup: int = FOLLOWS  # steps until lr is reached; a twentieth of all
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -65,6 +68,8 @@ class TrainSettings:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.schedule not in SCHEDULES:
+            raise TrainingError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.engine not in ENGINES:
             raise TrainingError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.dtype not in DTYPES:
@@ -87,6 +92,12 @@ class TrainSettings:
             return TypeAdapter(cls).validate_python(dict(values))
         except ValidationError as error:
             raise TrainingError(first_mistake(error)) from error
+
+    def lr_of(self, step: int) -> float:
+        """The learning rate of a step, from 0."""
+        if self.schedule == "noam":
+            return noam(step, lr=self.lr, warmup=self.warmup)
+        return warmup_cosine(step, steps=self.steps, lr=self.lr, min_lr=self.min_lr, warmup=self.warmup)
 
     def groups(self, params: Iterable[Any]) -> list[dict[str, Any]]:
         """Parameter groups of AdamW: matrices shrink; biases and gains have a scale to find, not to be kept small."""

@@ -5,7 +5,8 @@
     prepare(family, config, data, settings, seed, codec=None, **options) -> Prepared
     open_split(config) -> split                 the parts of the data that a run was started with, unless it changed
     open_sources(config, codec, split) -> (train, validation)
-    open_test(config, codec) -> Batches         the part that training never sees; TrainingError where there is none
+    open_test(config, codec, part) -> Batches   a part that training never sees: "test", or of pairs "unseen", what no
+                                                like of was trained on; TrainingError where there is none
     right                                       None, or right(logits, targets) -> (B,) bool: the items of a batch whose
                                                 answer is wholly right; their share is measured beside the loss
 
@@ -25,7 +26,7 @@ from kakehashi.runs import DataSpec
 from kakehashi.tokenizers import CharTokenizer, Tokenizer
 from kakehashi.training.settings import TrainingError
 
-NAMES = ("lm", "classify")
+NAMES = ("lm", "classify", "seq2seq")
 
 
 @dataclass(frozen=True)

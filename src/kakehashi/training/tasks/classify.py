@@ -61,8 +61,10 @@ def open_sources(config: RunConfig, codec: Form, split: images.Split) -> tuple[S
     return _sources(split, codec, config.data)
 
 
-def open_test(config: RunConfig, codec: Form) -> Shown:
+def open_test(config: RunConfig, codec: Form, part: str) -> Shown:
     """The images that training never sees. Raises DataError where there are none, TrainingError for other classes."""
+    if part != "test":
+        raise TrainingError(f"{config.data.name} has no part {part!r}: images are divided into train, val and test")
     found = images.read(config.data.source, config.data.size, "test")
     if found.classes != codec.classes:
         raise TrainingError(

@@ -74,9 +74,9 @@ def open_sources(config: RunConfig, codec: Tokenizer, split: Split) -> tuple[Sou
     return cut(split, codec, spec.block_size, spec.unit, TrainSettings.of(config.train).carry)
 
 
-def open_test(config: RunConfig, codec: Tokenizer) -> Source:
+def open_test(config: RunConfig, codec: Tokenizer, part: str) -> Source:
     """Raises TrainingError: texts are divided in two."""
-    raise TrainingError(f"{config.data.name} has no part for a test: a text is divided into training and validation")
+    raise TrainingError(f"{config.data.name} has no part {part!r}: a text is divided into training and validation")
 
 
 def _state(family: Family, config: Any, read: bool = False) -> Any:

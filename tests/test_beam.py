@@ -1,0 +1,170 @@
+"""Beam search against trying every text, and against greedy decoding by hand."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from kakehashi import models
+from kakehashi.inference import InferenceError, translate
+from kakehashi.models.protocol import Output
+from kakehashi.tokenizers import CharTokenizer, UnknownCharacter
+
+TOKENIZER = CharTokenizer.train(["abc"])
+V, END = TOKENIZER.vocab_size, TOKENIZER.end
+SOURCES = ["", "a", "cab", "bbacb"]
+
+
+def build(seed: int, std: float = 0.6) -> nn.Module:
+    family = models.find("transformer")
+    torch.manual_seed(seed)
+    model = family.Model(family.Config(V, 1, 2, 8, 8, dropout=0.5, label_smoothing=0.0))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=std)
+    return model
+
+
+@torch.no_grad()
+def log_p(model: nn.Module, source: str, written: tuple[int, ...]) -> torch.Tensor:
+    """(n, V): of each token after END and those written, by one pass over the whole."""
+    model.eval()
+    read = torch.tensor([[*TOKENIZER.encode(source), END]])
+    return model(read, torch.tensor([[END, *written]])).logits[0].double().log_softmax(-1)
+
+
+def score(model: nn.Module, source: str, tokens: tuple[int, ...], penalty: float) -> float:
+    each = log_p(model, source, tokens[:-1])[range(len(tokens)), tokens]
+    return float(each.sum()) / ((5 + len(tokens)) / 6) ** penalty
+
+
+@given(st.integers(0, 999), st.sampled_from([0.0, 0.6, 2.0]))
+@settings(max_examples=6)
+def test_a_beam_that_holds_every_beginning_finds_the_best_text_of_all(seed, penalty):
+    model, longest = build(seed), 4
+    letters = [token for token in range(V) if token != END]
+    every = [(*text, END) for n in range(longest) for text in itertools.product(letters, repeat=n)]
+    for source, found in zip(
+        SOURCES,
+        translate(model, TOKENIZER, SOURCES, beam=V**longest, max_tokens=longest, length_penalty=penalty),
+        strict=True,
+    ):
+        best = max(every, key=lambda tokens: score(model, source, tokens, penalty))
+        assert found.tokens == best and found.reason == "end"
+        assert found.score == pytest.approx(score(model, source, best, penalty), rel=1e-5)
+        assert found.text == TOKENIZER.decode(best)
+
+
+@given(st.integers(0, 999))
+@settings(max_examples=8)
+def test_beam_1_is_greedy_decoding(seed):
+    model = build(seed)
+    for source, found in zip(SOURCES, translate(model, TOKENIZER, SOURCES, beam=1, max_tokens=9), strict=True):
+        tokens = ()
+        while len(tokens) < 9 and tokens[-1:] != (END,):
+            tokens += (int(log_p(model, source, tokens)[-1].argmax()),)
+        assert found.tokens == tokens
+        assert found.reason == ("end" if tokens[-1] == END else "length")
+
+
+def test_a_wider_beam_follows_what_greedy_decoding_leaves():
+    """Which of a, b comes first is nearly open; only after b the rest is sure."""
+    table = torch.full((V, V), -9.0)
+    a, b, c = TOKENIZER.encode("abc")
+    table[END, a], table[END, b] = 1.0, 0.9
+    table[a, a] = table[a, b] = table[a, c] = table[a, END] = 0.0
+    table[b, END] = 5.0
+    model = Table(table)
+    assert translate(model, TOKENIZER, ["a"], beam=1)[0].text.startswith("a")
+    assert translate(model, TOKENIZER, ["a"], beam=2)[0].text == "b"
+
+
+class Table(nn.Module):
+    """The next token by a table of logits, whatever the source; counts how often it is asked."""
+
+    def __init__(self, table: torch.Tensor):
+        super().__init__()
+        self.config = models.find("transformer").Config(V, 1, 1, 2, 1)
+        self.table = nn.Parameter(table)
+        self.asked = 0
+
+    def new_state(self, source, source_pad=None):
+        return self
+
+    def select(self, rows):
+        self.rows = len(rows)
+
+    def forward(self, source, target, targets=None, *, source_pad=None, state=None):
+        assert len(target) == self.rows
+        self.asked += 1
+        return Output(self.table[target])
+
+
+@given(st.integers(0, 999), st.integers(1, 4))
+@settings(max_examples=8)
+def test_a_source_is_translated_alike_alone_and_among_others(seed, beam):
+    model = build(seed)
+    together = translate(model, TOKENIZER, SOURCES, beam=beam, max_tokens=7, batch_size=3)
+    for source, one in zip(SOURCES, together, strict=True):
+        (alone,) = translate(model, TOKENIZER, [source], beam=beam, max_tokens=7)
+        assert (alone.tokens, alone.reason) == (one.tokens, one.reason)
+        assert alone.score == pytest.approx(one.score, rel=1e-5)
+    assert translate(model, TOKENIZER, []) == []
+
+
+def test_the_search_ends_when_no_open_beginning_can_win():
+    table = torch.zeros(V, V)
+    table[:, END] = 20.0
+    model = Table(table)
+    translate(model, TOKENIZER, SOURCES, beam=4, max_tokens=200)
+    assert model.asked == 1
+    table[:, END] = -20.0
+    model = Table(table)
+    (found,) = translate(model, TOKENIZER, ["a"], beam=2, max_tokens=7)
+    assert model.asked == 7 and found.reason == "length" and len(found.tokens) == 7
+
+
+def test_of_equals_the_earlier_text_and_the_lower_token_win():
+    table = torch.zeros(V, V)
+    (even,) = translate(Table(table), TOKENIZER, ["a"], beam=3, length_penalty=0.0)
+    assert even.tokens == (END,) and even.score == pytest.approx(-math.log(V))
+    table[:, END] = -50.0  # nothing ends: the first of equal beginnings is the one of the lowest tokens
+    (cut,) = translate(Table(table), TOKENIZER, ["a"], beam=3, max_tokens=5)
+    assert cut.text == "aaaaa"
+
+
+def test_the_model_comes_back_in_the_mode_it_was_in():
+    model = build(0).train()
+    translate(model, TOKENIZER, ["a"])
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("dials", "said"),
+    [
+        ({"beam": 0}, "beam must be at least 1, got 0"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
+        ({"length_penalty": -0.1}, "length_penalty must be at least 0 and finite, got -0.1"),
+        ({"length_penalty": math.nan}, "length_penalty must be at least 0 and finite, got nan"),
+    ],
+)
+def test_a_dial_of_no_use_is_named(dials, said):
+    with pytest.raises(InferenceError, match=said):
+        translate(build(0), TOKENIZER, ["a"], **dials)
+
+
+def test_what_cannot_be_translated_is_told_in_a_line():
+    with pytest.raises(UnknownCharacter, match="unknown character 'z'"):
+        translate(build(0), TOKENIZER, ["abz"])
+    with pytest.raises(InferenceError, match="do not belong together"):
+        translate(build(0), CharTokenizer.train(["ab"]), ["a"])
+    with pytest.raises(InferenceError, match="predicts NaN"):
+        translate(Table(torch.full((V, V), math.nan)), TOKENIZER, ["a"])
+    gpt2 = models.find("gpt2")
+    lm = gpt2.Model(gpt2.Config(V, 4, 1, 1, 2))
+    with pytest.raises(InferenceError, match="GPT reads no source"):
+        translate(lm, TOKENIZER, ["a"])
