@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kakehashi.autograd import ops
-from kakehashi.autograd.tensor import Array, AutogradError, ShapeError, Tensor, record
+from kakehashi.autograd.tensor import Array, AutogradError, ShapeError, Tensor, as_tensor, record
 
 IGNORE = -100  # a target with this value is not counted
 
@@ -19,11 +19,12 @@ IGNORE = -100  # a target with this value is not counted
 # --- Probabilities and losses ---
 
 
-def softmax(x: Tensor, dim: int = -1, visible: Array | None = None) -> Tensor:
+def softmax(x: Any, dim: int = -1, visible: Array | None = None) -> Tensor:
     """e^x / sum e^x along dim, overflow-free; a row of -inf alone is NaN, as in PyTorch.
 
     visible: bool, broadcast to x; where False, the probability is 0, as if x were -inf.
     """
+    x = as_tensor(x)
     dim = ops.axis(dim, x.ndim)
     e = x.data
     if visible is not None:
@@ -41,20 +42,21 @@ def softmax(x: Tensor, dim: int = -1, visible: Array | None = None) -> Tensor:
     return record("softmax", e, (x, gradient), reads_output=True)
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+def log_softmax(x: Any, dim: int = -1) -> Tensor:
     """log of softmax, exact where softmax itself would round to 0."""
+    x = as_tensor(x)
     dim = ops.axis(dim, x.ndim)
     shifted = x.data - x.data.max(axis=dim, keepdims=True, initial=-np.inf)
     shifted -= np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
     return record("log_softmax", shifted, (x, lambda g, y: g - y.exp() * g.sum(dim, keepdim=True)), reads_output=True)
 
 
-def cross_entropy(logits: Tensor, targets: Any, ignore_index: int = IGNORE) -> Tensor:
+def cross_entropy(logits: Any, targets: Any, ignore_index: int = IGNORE) -> Tensor:
     """Mean of -log p(target) over the targets that count, in nats. logits (..., V), targets (...) int -> a number.
 
     Nothing counted: 0, with zero gradients, as the models' own.
     """
-    targets = np.asarray(ops.plain(targets))
+    logits, targets = as_tensor(logits), np.asarray(ops.plain(targets))
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
         raise ShapeError(f"cross_entropy: targets of shape {targets.shape} for logits of shape {logits.shape}")
     V = logits.shape[-1]
@@ -86,18 +88,20 @@ def cross_entropy(logits: Tensor, targets: Any, ignore_index: int = IGNORE) -> T
     return record("cross_entropy", np.asarray(loss, logits.dtype), (logits, gradient), composed=composed)
 
 
-def mse_loss(x: Tensor, y: Any) -> Tensor:
+def mse_loss(x: Any, y: Any) -> Tensor:
     """The mean of (x - y)^2. Of equal shapes: (B, 1) and (B) would be compared each with each."""
-    if x.shape != np.shape(ops.plain(y)):
-        raise ShapeError(f"mse_loss: shapes {x.shape} and {np.shape(ops.plain(y))} differ")
+    x, y = as_tensor(x), as_tensor(y)
+    if x.shape != y.shape:
+        raise ShapeError(f"mse_loss: shapes {x.shape} and {y.shape} differ")
     return (x - y).square().mean()
 
 
 # --- Layers ---
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b. x (..., n_in), weight (n_out, n_in), bias (n_out) -> (..., n_out)."""
+    x = as_tensor(x)
     if x.ndim == 0 or x.shape[-1:] != weight.shape[1:] or (bias is not None and bias.shape != weight.shape[:1]):
         with_bias = "" if bias is None else f" and a bias of shape {bias.shape}"
         raise ShapeError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}{with_bias}")
@@ -188,15 +192,17 @@ def _over_rows(x: Array, y: Array) -> Array:
 
 # --- Activations ---
 
+relu, tanh, sigmoid = ops.relu, ops.tanh, ops.sigmoid  # under torch's names here, too
 _ROOT = math.sqrt(2 / math.pi)
 
 
-def gelu(x: Tensor) -> Tensor:
+def gelu(x: Any) -> Tensor:
     """x times the probability that a standard normal is below x, in the tanh form (Hendrycks & Gimpel 2016)."""
 
     def composed(x: Tensor) -> Tensor:
         return x * 0.5 * (1 + ((x + x * x * x * 0.044715) * _ROOT).tanh())
 
+    x = as_tensor(x)
     a = x.data
     t = np.tanh((a * a * (0.044715 * _ROOT) + _ROOT) * a)
 
@@ -246,11 +252,12 @@ def attention(
 Pair = int | tuple[int, int]
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair = 0) -> Tensor:
+def conv2d(x: Any, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair = 0) -> Tensor:
     """Each window times each filter. weight (O, C, h, w), bias (O) -> (B, O, H', W').
 
     Windows are views, so this is one product; its gradient to x adds each window's share back at its place.
     """
+    x = as_tensor(x)
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         raise ShapeError(
             f"conv2d: x of shape {x.shape} does not fit a weight of shape {weight.shape}: (B, C, H, W) and (O, C, h, w)"
