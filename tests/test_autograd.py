@@ -341,12 +341,12 @@ def test_numpys_functions_work_where_no_gradient_is_lost():
 def test_arrays_and_lists_are_taken_where_a_tensor_is():
     rows = [[1.0, -2.0], [3.0, 0.5]]
     layer = nn.Linear(2, 3, np.random.default_rng(0))
-    for given in (rows, np.array(rows, np.float32)):
-        np.testing.assert_array_equal(layer(given).data, layer(Tensor(rows)).data)
+    for each in (rows, np.array(rows, np.float32)):
+        np.testing.assert_array_equal(layer(each).data, layer(Tensor(rows)).data)
         for f in (F.softmax, F.log_softmax, F.relu, F.tanh, F.sigmoid, F.gelu, ops.exp, ops.log, ops.abs, ops.sin):
             with np.errstate(invalid="ignore"):
-                np.testing.assert_array_equal(f(given).data, f(Tensor(rows)).data)
-        assert F.cross_entropy(given, [0, 1]).item() == F.cross_entropy(Tensor(rows), [0, 1]).item()
+                np.testing.assert_array_equal(f(each).data, f(Tensor(rows)).data)
+        assert F.cross_entropy(each, [0, 1]).item() == F.cross_entropy(Tensor(rows), [0, 1]).item()
     assert ops.exp(1.0).item() == pytest.approx(np.e)
 
 
