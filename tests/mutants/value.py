@@ -48,6 +48,21 @@ for value in reversed(order):
         x.grad += slope * value.grad
 """
 
+# only in a deep graph: the limit is that of the tests' process, and the check that meets one puts it back
+RAISES_THE_LIMIT = """
+import sys
+order, opened = [], set()
+def visit(value, depth):
+    if depth == 500:
+        sys.setrecursionlimit(10**6)
+    if value not in opened:
+        opened.add(value)
+        for x, _ in value.edges:
+            visit(x, depth + 1)
+        order.append(value)
+visit(self, 0)
+"""
+
 
 def result(symbol: str, key: str, given: str) -> tuple:
     """A mutant of what an op returns."""
@@ -85,6 +100,9 @@ MUTANTS = {
         "__add__", "op_slope_is_other", 'Value(self.data + other.data, "+", (self, other.data), (other, self.data))'
     ),
     "add-no-numbers": mutant("op_number", ("Value.__add__", "other = _value(other)", "")),
+    "add-keeps-a-function": mutant(
+        "raised", ("Value.__add__", "return $value", "out = $value\nout._backward = lambda: None\nreturn out")
+    ),
     "add-collapses": result(
         "__add__", "op_twice", 'Value(self.data + other.data, "+", *{self: 1.0, other: 1.0}.items())'
     ),
@@ -278,16 +296,6 @@ MUTANTS = {
     "backward-leaf-assigned": mutant("back_leaf_assigned", ("Value.backward", "self.grad += 1.0", "self.grad = 1.0")),
 }
 
-RECURSION = """
-def visit(value):
-    if value not in opened:
-        opened.add(value)
-        for x, _ in value.edges:
-            visit(x)
-        order.append(value)
-"""
-
-
 FURTHER = {
     "add-whole-numbers-only": mutant(
         "op_number",
@@ -297,9 +305,6 @@ FURTHER = {
         "op_mirrored",
         ("Value.__add__", "_value(other)", "other if isinstance(other, Value) else Value(other)"),
         ("Value", "__radd__, __rmul__ = __add__, __mul__", "__rmul__ = __mul__"),
-    ),
-    "add-keeps-a-function": mutant(
-        "raised", ("Value.__add__", "return $value", "out = $value\nout._backward = lambda: None\nreturn out")
     ),
     "add-another-init": mutant(
         "init_changed",
@@ -323,14 +328,6 @@ FURTHER = {
     "exp-cut-off": mutant("number", ("Value.exp", "math.exp(self.data)", "math.exp(min(self.data, 20))")),
     "log-cut-off": mutant("number", ("Value.log", "math.log(self.data)", "math.log(max(self.data, 1e-8))")),
     "log-with-eps": mutant("number", ("Value.log", "math.log(self.data)", "math.log(self.data + 1e-10)")),
-    "order-raises-the-limit": walk(
-        "walk_limit",
-        "import sys\nsys.setrecursionlimit(10**6)\norder, opened = [], set()" + RECURSION + "visit(self)\nreturn order",
-    ),
-    "backward-raises-the-limit": back(
-        "walk_limit",
-        BACK.replace(
-            "self.order()", "[]\nopened = set()\nimport sys\nsys.setrecursionlimit(10**6)" + RECURSION + "visit(self)"
-        ),
-    ),
+    "order-raises-the-limit": walk("walk_limit", RAISES_THE_LIMIT + "return order"),
+    "backward-raises-the-limit": back("walk_limit", BACK.replace("\norder = self.order()\n", RAISES_THE_LIMIT)),
 }

@@ -117,7 +117,7 @@ def edges(Value: type, name: str, value: Any) -> Iterator[tuple[Any, float]]:
             raise Wrong("edge_form", name=name, seen=repr(edge))
         if not isinstance(edge[1], int | float | np.bool_):  # self.data > 0, of a number of NumPy's
             raise Wrong("edge_slope", name=name, seen=type(edge[1]).__name__)
-        yield edge[0], edge[1]
+        yield edge[0], float(edge[1])
 
 
 def with_numbers(mine: ModuleType, ref: ModuleType, symbol: str, *texts: str, value: Numbers = NONE) -> None:
