@@ -59,6 +59,8 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int = IGNORE) -> Tens
     logits, targets = as_tensor(logits), np.asarray(ops.plain(targets))
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
         raise ShapeError(f"cross_entropy: targets of shape {targets.shape} for logits of shape {logits.shape}")
+    if targets.dtype.kind not in "iu" and targets.size:
+        raise AutogradError(f"cross_entropy: targets are numbers of classes, integers, got {targets.dtype}")
     V = logits.shape[-1]
     flat = targets.reshape(-1)
     places = np.flatnonzero(flat != ignore_index)
@@ -116,6 +118,8 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def embedding(weight: Tensor, indices: Any) -> Tensor:
     """Rows of weight (V, C) by number: (...) int -> (..., C). A row read twice gets both gradients."""
     indices = np.asarray(ops.plain(indices))
+    if indices.dtype.kind not in "iu":
+        raise AutogradError(f"embedding: rows are named by integers, got {indices.dtype}")
     wrong = indices[(indices < 0) | (indices >= len(weight))]
     if wrong.size:
         raise AutogradError(f"embedding: index {wrong[0]} is not a row of a table of shape {weight.shape}")
@@ -240,7 +244,7 @@ def attention(
     """
     scores = q @ k.mT * (1 / math.sqrt(q.shape[-1]))  # (..., T, S)
     weights = softmax(scores, visible=visible)
-    if dropout:
+    if ops.probability(dropout):
         if rng is None:
             raise AutogradError(f"attention: dropout {dropout} draws from a generator: rng=np.random.default_rng(0)")
         weights = ops.dropout(weights, dropout, True, rng)
@@ -270,14 +274,23 @@ def conv2d(x: Any, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1,
 def max_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest of each window; the first of several gets the gradient, as in PyTorch. stride None: size."""
     size, stride, padding = _pool("max_pool2d", size, stride, padding)
-    views = ops.windows(_framed(x, padding, -math.inf), size, stride)  # (B, C, H', W', h, w)
-    places = views.permute(-2, -1, *range(x.ndim)).flatten(0, 1)  # (h w, B, C, H', W'): long last axes are fast
-    return ops.where(_first_largest(places.data), places, 0.0).sum(0)
+
+    def places(x: Tensor) -> Tensor:
+        views = ops.windows(_framed(x, padding), size, stride)  # (..., H', W', h, w)
+        return views.permute(-2, -1, *range(x.ndim)).flatten(0, 1)  # (h w, ..., H', W'): long last axes are fast
+
+    seen = places(x)
+    if padding == (0, 0):
+        return ops.where(_first_largest(seen.data), seen, 0.0).sum(0)
+    # the frame is never the largest, not even of -inf: it is 0, and left out
+    inside = places(Tensor(np.ones((1,) * (x.ndim - 2) + x.shape[-2:], bool))).data
+    hit = _first_largest(np.where(inside, seen.data, -math.inf), inside)
+    return ops.where(hit, seen, 0.0).sum(0)
 
 
-def _first_largest(x: Array) -> Array:
-    """Where the largest along the first axis stands first, as bool; a NaN counts as the largest."""
-    hit = (x == x.max(0)) | np.isnan(x)
+def _first_largest(x: Array, counted: Array | bool = True) -> Array:
+    """Where the largest of those counted stands first along the first axis, as bool; a NaN counts as the largest."""
+    hit = ((x == x.max(0)) | np.isnan(x)) & counted
     seen = np.zeros(x.shape[1:], bool)
     for each in hit:  # a place of the window at a time, for all windows at once
         each &= ~seen
@@ -296,15 +309,15 @@ def _pair(n: Pair) -> tuple[int, int]:
 
 
 def _pool(name: str, size: Pair, stride: Pair | None, padding: Pair) -> list[tuple[int, int]]:
-    size, stride, padding = _pair(size), _pair(stride or size), _pair(padding)
+    size, stride, padding = _pair(size), _pair(size if stride is None else stride), _pair(padding)
     if any(2 * p > n for p, n in zip(padding, size, strict=True)):
         raise ShapeError(f"{name}: padding {padding} is more than half of {size}: a window would see nothing else")
     return [size, stride, padding]
 
 
-def _framed(x: Tensor, padding: Pair, value: float = 0.0) -> Tensor:
+def _framed(x: Tensor, padding: Pair) -> Tensor:
     h, w = _pair(padding)
-    return ops.pad(x, [(h, h), (w, w)], value) if h or w else x
+    return ops.pad(x, [(h, h), (w, w)]) if h or w else x
 
 
 def batch_norm(

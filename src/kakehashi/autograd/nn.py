@@ -145,7 +145,7 @@ class Dropout(Module):
     """In training, each number is 0 with probability p, and the others grow to keep the expectation."""
 
     def __init__(self, p: float, rng: np.random.Generator):
-        self.p = p
+        self.p = ops.probability(p)
         self.rng = rng
 
     def forward(self, x: Tensor) -> Tensor:

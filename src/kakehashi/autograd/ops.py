@@ -247,7 +247,10 @@ def axis(dim: int, ndim: int) -> int:
 def _dims(dim: Dim, ndim: int) -> tuple[int, ...]:
     if dim is None:
         return tuple(range(ndim))
-    return tuple(sorted(axis(d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))))
+    dims = tuple(sorted(axis(d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))))
+    if len(set(dims)) < len(dims):
+        raise ShapeError(f"dims {dim} name an axis twice")
+    return dims
 
 
 def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
@@ -360,6 +363,8 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Repeated along new axes and along axes of size 1, without a copy (-1: as it is): the shares are summed back."""
     new = len(shape) - x.ndim
+    if new > 0 and -1 in shape[:new]:
+        raise ShapeError(f"expand: -1 in {tuple(shape)} stands for a size of {x.shape}, not for a new axis")
     sizes = tuple(x.shape[i - new] if n == -1 else n for i, n in enumerate(shape))
     out = _shaped("expand", x, sizes, lambda: np.broadcast_to(x.data, sizes))
     return record("expand", out, (x, lambda g: g), view_of=x)
@@ -388,6 +393,8 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Ten
     if len(widths) > x.ndim:
         raise ShapeError(f"pad: {len(widths)} widths for a tensor of shape {x.shape}")
     full = [(0, 0)] * (x.ndim - len(widths)) + [tuple(each) for each in widths]
+    if any(n < 0 for each in full for n in each):
+        raise ShapeError(f"pad: widths are at least 0, got {widths}")
     inner = tuple(slice(a, a + n) for (a, _), n in zip(full, x.shape, strict=True))  # where x lies in the frame
     return record("pad", np.pad(x.data, full, constant_values=value), (x, lambda g: getitem(g, inner)))
 
@@ -418,13 +425,16 @@ def stack(xs: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def split(x: Tensor, size: int, dim: int = 0) -> list[Tensor]:
     """Pieces of `size` along dim, the last one perhaps shorter."""
+    if size < 1:
+        raise ShapeError(f"split: pieces are at least 1 long, got {size}")
     before = (slice(None),) * axis(dim, x.ndim)
-    return [getitem(x, (*before, slice(i, i + size))) for i in range(0, x.shape[dim], size)]
+    # of an axis of size 0, one piece, as in PyTorch
+    return [getitem(x, (*before, slice(i, i + size))) for i in range(0, x.shape[dim] or 1, size)]
 
 
 def chunk(x: Tensor, n: int, dim: int = 0) -> list[Tensor]:
     """n pieces of equal size along dim."""
-    if x.shape[axis(dim, x.ndim)] % n:
+    if n < 1 or not x.shape[axis(dim, x.ndim)] or x.shape[dim] % n:
         raise ShapeError(f"chunk: axis {dim} of {x.shape} cannot be cut into {n} equal pieces")
     return split(x, x.shape[dim] // n, dim)
 
@@ -474,7 +484,7 @@ def _add_at(out: Array, index: Any, values: Array) -> None:
     """out[index] += values, where an index may come several times."""
     if isinstance(index, np.ndarray) and index.dtype.kind in "iu" and out.ndim == 2 and index.size:
         # rows of a table, as an embedding reads them: sort them, and add each run of equal ones at once
-        places = index.reshape(-1) % len(out)
+        places = index.reshape(-1).astype(np.intp) % len(out)  # small integers may not hold len(out)
         order = np.argsort(places, kind="stable")
         places = places[order]
         starts = np.flatnonzero(np.r_[True, places[1:] != places[:-1]])
@@ -495,8 +505,10 @@ def gather(x: Tensor, dim: int, indices: Any) -> Tensor:
 
 def windows(x: Tensor, size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """All windows of `size`, `stride` apart, over the last two axes: a view. (..., H, W) -> (..., H', W', h, w)."""
-    if x.ndim < 2 or any(n < k for n, k in zip(x.shape[-2:], size, strict=True)):
+    if x.ndim < 2 or any(not 0 < k <= n for n, k in zip(x.shape[-2:], size, strict=True)):
         raise ShapeError(f"a window of {size} does not fit into the last two axes of {x.shape}")
+    if min(stride) < 1:
+        raise ShapeError(f"windows are at least 1 apart, got a stride of {stride}")
     # (..., H, W) -> (..., H - h + 1, W - w + 1, h, w)
     views = np.lib.stride_tricks.sliding_window_view(x.data, size, axis=(-2, -1))[..., :: stride[0], :: stride[1], :, :]
     shape = x.shape
