@@ -1,9 +1,11 @@
 """The autograd engine against PyTorch: every op, the graph, and what it refuses."""
 
 import gc
+import operator
 import random
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import hypothesis.strategies as st
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 
 import kakehashi.autograd as autograd
 from kakehashi import Mistake
-from kakehashi.autograd import AutogradError, ShapeError, Tensor, grad, nn, no_grad, ops, optim
+from kakehashi.autograd import AutogradError, ShapeError, Tensor, grad, nn, no_grad, ops, optim, record
 from kakehashi.autograd import functional as F
 from kakehashi.autograd.tensor import Node
 from kakehashi.models import gpt2
@@ -116,6 +118,10 @@ def test_where_a_slope_jumps_it_is_torchs():
         (lambda x: x.amax(1), lambda x: x.amax(1)),
         (lambda x: x.max(1)[0], lambda x: x.max(1)[0]),
         (lambda x: x.max(), torch.max),
+        (lambda x: x.std(1), lambda x: x.std(1)),
+        (lambda x: x.norm(1), lambda x: x.norm(dim=1)),
+        (lambda x: (x * 0.0).std(), lambda x: (x * 0.0).std()),
+        (lambda x: (x * 0.0).norm(), lambda x: (x * 0.0).norm()),
         (lambda x: ops.maximum(x, x.T.T * 0.0 + 1.0), lambda x: torch.maximum(x, x * 0.0 + 1.0)),
         (lambda x: ops.minimum(x, 0.0 * x), lambda x: torch.minimum(x, 0.0 * x)),
         (lambda x: x**0, lambda x: x**0),
@@ -126,6 +132,39 @@ def test_where_a_slope_jumps_it_is_torchs():
         ours(x).sum().backward()
         theirs(t).sum().backward()
         close("gradient", x.grad, t.grad)
+
+
+@pytest.mark.parametrize("change", [operator.iadd, operator.isub, operator.imul, operator.itruediv])
+def test_an_operator_in_place_changes_the_tensor_and_leaves_it_a_leaf(change):
+    w, t = leaf(1.0, 2.0), torch.tensor([1.0, 2.0], dtype=torch.double, requires_grad=True)
+    for _ in range(2):  # a second step needs the same leaf
+        (w * w * w).sum().backward()
+        (t * t * t).sum().backward()
+        before = w
+        with no_grad():
+            w = change(w, 0.1 * w.grad)
+        with torch.no_grad():
+            t = change(t, 0.1 * t.grad)
+        assert w is before
+        close("leaf", w, t)
+        w.grad = t.grad = None
+
+
+def test_a_change_by_an_operator_is_seen_by_older_graphs():
+    x = leaf(1.0, 2.0)
+    y = (x * x).sum()
+    with no_grad():
+        x -= 1
+    with pytest.raises(AutogradError, match="mul needs .* x -= y has changed"):
+        y.backward()
+
+
+def test_changes_in_place_compute_as_torchs():
+    x, t = Tensor(normal(2, 3)), torch.tensor(normal(2, 3))
+    y = normal(3, seed=1)
+    x.sub_(y).div_(2).add_(y, alpha=3.0).mul_(Tensor(y))
+    t.sub_(torch.tensor(y)).div_(2).add_(torch.tensor(y), alpha=3.0).mul_(torch.tensor(y))
+    close("tensor", x, t)
 
 
 def test_a_third_derivative():
@@ -280,6 +319,132 @@ def test_a_gradient_has_the_dtype_of_what_it_is_for():
     assert (Tensor([1.0]) * 2.5).dtype == np.float32 and (2 + leaf(1.0)).dtype == np.float64
 
 
+def test_a_number_of_numpy_counts_as_a_plain_one():
+    x = Tensor([1.0])
+    for number in (np.float64(2.5), np.int64(2), np.bool_(True)):
+        assert (x * number).dtype == (number / x).dtype == np.float32
+    assert (x * np.array([2.5])).dtype == np.float64
+
+
+def test_numpys_functions_work_where_no_gradient_is_lost():
+    x = leaf(1.0, 2.0)
+    assert np.shape(x) == (2,) and np.size(x) == 2
+    x.exp().backward(np.ones_like(x))
+    np.testing.assert_allclose(x.grad, np.exp([1, 2]))
+    plain = x.detach()
+    assert np.sum(plain) == 3 and np.mean(plain, axis=0) == 1.5
+    np.testing.assert_array_equal(np.stack([plain, plain]), [[1, 2], [1, 2]])
+    with no_grad():
+        np.testing.assert_array_equal(np.exp(x), np.exp([1, 2]))
+
+
+def test_arrays_and_lists_are_taken_where_a_tensor_is():
+    rows = [[1.0, -2.0], [3.0, 0.5]]
+    layer = nn.Linear(2, 3, np.random.default_rng(0))
+    for each in (rows, np.array(rows, np.float32)):
+        np.testing.assert_array_equal(layer(each).data, layer(Tensor(rows)).data)
+        for f in (F.softmax, F.log_softmax, F.relu, F.tanh, F.sigmoid, F.gelu, ops.exp, ops.log, ops.abs, ops.sin):
+            with np.errstate(invalid="ignore"):
+                np.testing.assert_array_equal(f(each).data, f(Tensor(rows)).data)
+        assert F.cross_entropy(each, [0, 1]).item() == F.cross_entropy(Tensor(rows), [0, 1]).item()
+    assert ops.exp(1.0).item() == pytest.approx(np.e)
+
+
+def test_methods_of_torch_give_what_torchs_give():
+    x, t = Tensor(normal(3, 4)), torch.tensor(normal(3, 4))
+    for ours, theirs in [
+        (x.pow(2), t.pow(2)),
+        (x.sin(), t.sin()),
+        (x.cos(), t.cos()),
+        (x.amin(1, True), t.amin(1, True)),
+        (x.min(0)[1], t.min(0)[1]),
+        (x.argmax(), t.argmax()),
+        (x.argmax(1, True), t.argmax(1, True)),
+        (x.std(0, correction=0), t.std(0, correction=0)),
+        (x.matmul(x.T), t.matmul(t.T)),
+        (x.sum(np.int64(1)), t.sum(1)),
+        (x.double(), t.double()),
+    ]:
+        close("result", ours, theirs)
+    assert x.float().dtype == np.float32
+
+
+def test_a_number_is_formatted_as_pythons_and_others_as_str_says():
+    assert f"{Tensor([2.0]).sum():.3f} {Tensor(2)}" == "2.000 2"
+    assert f"{Tensor([1, 2])}" == "Tensor([1, 2])"
+    with pytest.raises(AutogradError, match=r"'.3f' .* \(2,\)"):
+        f"{Tensor([1, 2]):.3f}"
+
+
+# --- Ops of one's own ---
+
+
+def test_an_op_of_ones_own_has_first_and_second_derivatives():
+    def cube(x):
+        return record("cube", x.data**3, (x, lambda g: g * x * x * 3))
+
+    x = leaf(1.0, 2.0)
+    (slope,) = grad(cube(x).sum(), x, create_graph=True)
+    np.testing.assert_allclose(slope.data, 3 * x.data**2)
+    np.testing.assert_allclose(grad(slope.sum(), x)[0].data, 6 * x.data)
+
+
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, g):
+        return g * self.by
+
+    def method(self, g):
+        return g * self.by
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        lambda x: lambda g: g * x,
+        lambda x: lambda g, by=x: g * by,
+        lambda x: partial(lambda by, g: g * by, x),
+        lambda x: partial(lambda g, by: g * by, by=x),
+        lambda x: partial(Scale(x)),
+        lambda x: Scale(x),
+        lambda x: Scale(x).method,
+        lambda x: x.__mul__,
+        lambda x: lambda g, xs=(x, 1): g * xs[0],
+    ],
+)
+def test_what_a_gradient_holds_on_to_is_watched_wherever_python_keeps_it(gradient):
+    for change in (False, True):
+        x = leaf(1.0, 2.0)
+        y = record("half", x.data**2 / 2, (x, gradient(x)))
+        if not change:
+            y.sum().backward()
+            np.testing.assert_array_equal(x.grad, x.data)
+            continue
+        with no_grad():
+            x += 1
+        with pytest.raises(AutogradError, match="half needs"):
+            y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "gradient, words",
+    [
+        (lambda g: g.data, "mine gave ndarray"),
+        (lambda g: None, "mine gave NoneType"),
+        (lambda g: 1.0, "mine gave float"),
+        (lambda g: g.sum(), r"mine gave shape \(\) for an input of shape \(2, 3\)"),
+        (lambda g: g.T, r"mine gave shape \(3, 2\) for an input of shape \(2, 3\)"),
+        (lambda g: ops.stack([g, g], 2), r"mine gave shape \(2, 3, 2\)"),
+    ],
+)
+def test_a_gradient_that_gives_something_else_is_refused_by_the_name_of_its_op(gradient, words):
+    x = Tensor(normal(2, 3), requires_grad=True)
+    with pytest.raises(AutogradError, match=f"the gradient of {words}"):
+        record("mine", x.data, (x, gradient)).sum().backward()
+
+
 def test_an_index_may_be_reused_for_the_next_batch():
     w, rows = Tensor(normal(4, 2), requires_grad=True), np.array([0, 0, 1])
     y = F.embedding(w, rows).sum()
@@ -369,12 +534,39 @@ def test_memory_is_flat_over_200_steps_with_the_collector_off():
         (lambda x: x.sum().backward(np.ones(2)), ["(2,)", "()"]),
         (lambda x: x.detach().sum().backward(), ["nothing to differentiate"]),
         (lambda x: grad(x.sum(), [Tensor([1.0])]), ["input 0", "requires_grad=True"]),
+        (lambda x: grad(x.sum(), [np.ones(2)]), ["input 0", "requires_grad=True"]),
         (lambda x: grad(x.sum(), [leaf(1.0)]), ["input 0", "no part"]),
         (lambda x: Tensor([1, 2], requires_grad=True), ["int64", "astype"]),
         (lambda x: x.astype(np.int64), ["astype makes int64", "detach"]),
         (lambda x: x.add_(1.0), ["add_", "leaf", "no_grad()"]),
-        (lambda x: (x * 2).zero_(), ["zero_", "made by mul"]),
-        (lambda x: Tensor(np.zeros(3)).__setitem__(0, x.sum()), ["assignment", "lose"]),
+        (lambda x: (x * 2).zero_(), ["zero_", "made by mul", "cat or where"]),
+        (lambda x: (x * 2).mul_(2), ["mul_", "made by mul", "write x = x * y"]),
+        (lambda x: operator.isub(x, 1), ["x -= y", "leaf", "no_grad()"]),
+        (lambda x: operator.iadd(x * 2, 1), ["x += y", "made by mul", "write x = x + y"]),
+        (lambda x: operator.iadd(Tensor(0.0), x.sum()), ["x += y", "lose", "write x = x + y"]),
+        (lambda x: operator.iadd(Tensor([1.0, 2.0]), np.ones(3)), ["x += y", "(2,)", "(3,)"]),
+        (lambda x: operator.imul(Tensor([1, 2]), 0.5), ["x *= y", "float64", "int64"]),
+        (lambda x: operator.isub(x.detach(), leaf().grad), ["None", ".grad", "backward"]),
+        (lambda x: x.__setitem__(0, 5), ["assignment", "leaf", "no_grad()"]),
+        (lambda x: (x * 2).__setitem__(0, 5), ["assignment", "made by mul", "cat or where"]),
+        (lambda x: Tensor(np.zeros(3)).__setitem__(0, x.sum()), ["assignment", "lose", "cat or where"]),
+        (lambda x: x + None, ["real numbers", "None"]),
+        (lambda x: x * leaf().grad, ["None", ".grad"]),
+        (lambda x: x + "a", ["real numbers", "str"]),
+        (lambda x: Tensor("abc"), ["real numbers", "str"]),
+        (lambda x: Tensor(None), ["real numbers", "None"]),
+        (lambda x: Tensor([None]), ["real numbers", "list", "object"]),
+        (lambda x: Tensor(np.array([None, 1.0])), ["real numbers", "ndarray", "object"]),
+        (lambda x: Tensor([1j]), ["real numbers", "complex128"]),
+        (lambda x: Tensor([[1], [1, 2]]), ["lists of equal lengths"]),
+        (lambda x: Tensor([1, 2]) ** -1, ["pow", "int64", "negative integer powers"]),
+        (lambda x: Tensor([True]) - Tensor([True]), ["sub", "bool"]),
+        (lambda x: np.exp(x), ["lose", "(2, 3)", "ops.exp", "detach()"]),
+        (lambda x: np.where(x > 0, x, 0), ["lose", "ops.where"]),
+        (lambda x: np.asarray(x), ["lose", "detach()"]),
+        (lambda x: np.sum(x), ["lose", "detach()"]),
+        (lambda x: np.concatenate([x, x]), ["lose", "detach()"]),
+        (lambda x: Tensor([x.sum(), x.sum()]), ["lose", "ops.stack"]),
         (lambda x: (x * 2).requires_grad_(False), ["made by mul", "detach"]),
         (lambda x: F.attention(x, x, x, dropout=0.1), ["dropout 0.1", "rng="]),
     ],

@@ -19,7 +19,7 @@ NUMBERS = itertools.count()
 MUTANTS = {
     "what was broadcast is not summed back": (
         "walk",
-        "share = sum_to(gradient(g, *made), shape)",
+        "share = sum_to(sound(node, gradient(g, *made), shape), shape)",
         "share = gradient(g, *made)",
     ),
     "only axes in front are summed back": ("walk", "(*range(new), *stretched)", "tuple(range(new))"),
@@ -87,7 +87,7 @@ MUTANTS = {
     ),
     "a quotient's divisor not squared": ("ops", "-g * x / (y * y)", "-g * x / y"),
     "tanh's slope without the square": ("ops", "g * (1 - y * y)", "g * (1 - y)"),
-    "relu's slope at 0": ("ops", "Tensor(y.data > 0)", "Tensor(y.data >= 0)"),
+    "relu's slope at 0": ("ops", "~(y.data <= 0)", "~(y.data < 0)"),
     "the first of equals takes all": ("ops", "hit / hit.sum(axis=dims, keepdims=True)", "hit"),
     "a running sum's gradient runs forward": ("ops", "flip(cumsum(flip(g, dim), dim), dim)", "cumsum(g, dim)"),
     "axes permuted once more, not back": ("ops", "permute(g, back)", "permute(g, order)"),

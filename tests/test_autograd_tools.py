@@ -23,11 +23,13 @@ from kakehashi.autograd import (
     Tensor,
     Value,
     draw,
+    grad,
     gradcheck,
     nn,
     no_grad,
     ops,
     optim,
+    record,
     trace_nan,
 )
 from kakehashi.autograd import functional as F
@@ -153,6 +155,15 @@ def test_the_drawing_of_a_tensor_shows_shapes_names_and_small_numbers():
         draw(y)
 
 
+def test_constants_are_drawn_in_grey():
+    x, c = Tensor([1.0, 2.0], requires_grad=True), Tensor(np.ones((3, 2)))
+    svg = draw(((x + c) * 2.0).sum())
+    texts = [each for each in ET.fromstring(svg) if each.tag.endswith("text")]
+    ink = {each.text: each.attrib["fill"] for each in texts}
+    assert ink["constant (3, 2)"] == ink["constant"] != ink["data [1.0, 2.0]"]
+    assert overlapping(boxes(svg)) == 0
+
+
 def test_a_graph_that_cannot_be_read_is_not_drawn():
     y = Value(1.0)
     for _ in range(300):
@@ -244,6 +255,16 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, words)
     with pytest.raises(AutogradError, match=words):
         model.load_state_dict(state)
     assert all((array == before[name]).all() for name, array in model.state_dict().items())
+
+
+def test_layers_give_what_torchs_give():
+    rng = np.random.default_rng(0)
+    ours = nn.Sequential(nn.Conv2d(2, 3, (3, 2), rng, stride=2, padding=1), nn.ReLU(), nn.Tanh())
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(2, 3, (3, 2), stride=2, padding=1), torch.nn.ReLU(), torch.nn.Tanh())
+    assert np.abs(ours.state_dict()["0.weight"]).max() <= 1 / math.sqrt(2 * 3 * 2)
+    ours.load_state_dict(theirs.state_dict())
+    x = normal(2, 2, 5, 6).astype(np.float32)
+    np.testing.assert_allclose(ours(x).data, theirs(torch.tensor(x)).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_follows_train_and_eval():
@@ -351,6 +372,23 @@ def test_muon_is_torchs_as_far_as_bfloat16_reaches():
     np.testing.assert_allclose(ours.data, theirs.detach().numpy(), atol=0.01)
 
 
+@pytest.mark.parametrize(
+    "params, words",
+    [
+        (lambda w: w, "SGD .* list of tensors"),
+        (lambda w: [{"params": w}], "SGD .* list of tensors"),
+        (lambda w: [], "SGD got no parameters"),
+        (lambda w: [{"params": []}], "SGD got no parameters"),
+        (lambda w: [w, w * 2], "parameter 1 of SGD was made by mul"),
+        (lambda w: [w.detach()], "parameter 0 of SGD requires no gradient"),
+        (lambda w: [w.data], "parameter 0 is a ndarray"),
+    ],
+)
+def test_an_optimizer_refuses_what_it_could_never_move(params, words):
+    with pytest.raises(AutogradError, match=words):
+        optim.SGD(params(Tensor(normal(2, 2), requires_grad=True)))
+
+
 def test_muon_refuses_what_is_no_matrix():
     with pytest.raises(AutogradError, match=r"\(4,\).*AdamW"):
         optim.Muon([Tensor(np.ones(4), requires_grad=True)])
@@ -397,8 +435,33 @@ def test_a_wrong_gradient_is_named_by_input_and_entry_worst_first():
     found = findings(f, normal(2, 3), normal(2, 3))
     assert [(each.input, each.index) for each in found] == [(1, (1, 2)), (1, (0, 1))]
     assert found[0].engine == 0 and 1.5 <= found[0].measured <= 4.5
-    with pytest.raises(GradientError, match=r"input 1 at \(1, 2\): the gradient is 0, measured .* \(2 of 12 entries"):
+    with pytest.raises(GradientError, match=r"input 1 at \(1, 2\), .* all 6 .*: the gradient is 0, .* \(2 of 12"):
         gradcheck(f, normal(2, 3), normal(2, 3))
+
+
+def test_the_gradient_of_a_number_is_said_as_it_is_on_paper():
+    def half(x):
+        return record("square", x.data**2, (x, lambda g: g * x))
+
+    with pytest.raises(GradientError, match=r"the gradient is 3, measured 6 \(1 of 1"):
+        gradcheck(half, 3.0)
+    with pytest.raises(GradientError, match=r"all 2 results under random weights"):
+        gradcheck(half, [3.0, 1.0])
+
+
+def test_a_second_derivative_is_checked_as_the_gradient_of_a_gradient():
+    def cube(back):
+        return lambda x: record("cube", x.data**3, (x, lambda g: back(g, x)))
+
+    def slope(f):
+        return lambda x: grad(f(x).sum(), x, create_graph=True)[0]
+
+    right, of_arrays = cube(lambda g, x: g * x * x * 3), cube(lambda g, x: g * Tensor(3 * x.data**2))
+    for f in (right, of_arrays):
+        gradcheck(f, [1.0, 2.0])
+    gradcheck(slope(right), [1.0, 2.0])
+    with pytest.raises(AutogradError):
+        gradcheck(slope(of_arrays), [1.0, 2.0])
 
 
 def test_what_is_random_cannot_be_checked():

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from torch import nn
 
 from kakehashi.journey.checking import (
+    LONGEST,
     TOLERANCE,
     Wrong,
     finite,
@@ -83,6 +84,12 @@ def test_whole_numbers_and_truth_are_compared_exactly():
     assert key_of(same, "b", torch.tensor([True]), torch.tensor([False])) == "value"
     assert key_of(same, "n", 3, 3) is None and key_of(same, "n", 3, 4) == "number"
     assert key_of(same, "a", np.ones(2), np.ones(2)) is None and key_of(same, "a", np.ones(2), np.zeros(2)) == "value"
+
+
+def test_a_long_value_is_cut():
+    shown = Wrong("x", seen=[1] * 10**5).values["seen"]
+    assert shown.startswith("[1, 1, ") and LONGEST <= len(shown) < LONGEST + 10
+    assert Wrong("x", seen="s" * LONGEST).values["seen"] == "s" * LONGEST
 
 
 def test_the_worst_place_is_shown_with_both_values():

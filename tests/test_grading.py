@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kakehashi import sandbox, source
-from kakehashi.journey import grading, stations
+from kakehashi.journey import grading, matrix, stations
 from kakehashi.journey.grading import Grader, GradingError
 
 TOY = Path(__file__).parent / "toy_station"
@@ -243,6 +243,18 @@ def test_a_process_that_does_not_end_well_fails_in_the_running_check(grade, code
         assert result.why.where["line"] == 26
 
 
+@pytest.mark.slow
+def test_code_that_kills_its_parent_fails_in_the_running_check_and_the_next_grading_is_right(grade):
+    result = grade((GAIN, "        import os, signal; os.kill(os.getppid(), signal.SIGKILL)\n"))
+    assert not result.passed and (result.why.check, result.why.key) == ("gain_multiplies", "crashed")
+    assert result.why.values["signal"] == "SIGKILL" and grade().passed
+
+
+def test_of_a_process_that_forks_one_is_heard(grade):
+    result = grade((GAIN, f"        import os; os.fork()\n{GAIN}"))
+    assert result.passed and tuple(each.check for each in result.results) == CHECKS
+
+
 def test_the_worker_lives_on_after_a_crash(grade):
     assert not grade((GAIN, "        import os; os._exit(1)\n")).passed
     assert grade().passed
@@ -256,7 +268,7 @@ def test_a_file_that_ends_the_process_while_imported_is_told_so(grade):
 def test_an_error_while_imported_is_told_once_with_its_line(grade):
     result = grade((TOP, f"{TOP}print('so far')\nx = torch.ones(2, 3) @ torch.ones(2)\n"))
     assert not result.passed and result.results == [] and result.log == "so far\n"
-    assert result.why.key == "raised" and result.why.where["line"] == 6
+    assert result.why.key == "raised" and result.why.where["line"] == 6 and result.why.symbol == ""
 
 
 def test_what_a_grading_started_is_gone_when_it_is_over(grade, tmp_path, tool):
@@ -299,6 +311,47 @@ def test_an_error_shows_the_learners_line_and_the_shapes_on_it(grade):
     assert failure.where["symbol"] == "Gain.forward"
     assert failure.values["code"] == "return y @ self.weight"
     assert failure.values["shapes"] == "y (3, 4), self.weight (3,)"
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        ("ValueError('x' * 10**6)", "ValueError: xxx"),
+        ("type('E', (Exception,), {'__str__': lambda self: 1 / 0})()", "E: (its __str__ fails)"),
+        ("ValueError('\\n\\nsecond')", "ValueError:"),
+    ],
+)
+def test_an_error_is_told_in_one_short_line(grade, error, said):
+    failure = grade((GAIN, f"        raise {error}\n")).failures[0]
+    assert failure.key == "raised" and failure.values["error"].startswith(said)
+    assert len(failure.values["error"]) < 400 and "\n" not in failure.values["error"]
+
+
+def test_a_learner_who_empties_pythons_modules_is_graded_all_the_same(grade):
+    result = grade((GAIN, f"        import sys; sys.modules.clear(); assert x.shape[1] == 0\n{GAIN}"))
+    assert ("gain_multiplies", "raised") in failures(result) and result.failures[0].where["line"] == 25
+
+
+def test_an_error_in_the_head_of_what_is_borrowed_is_told_as_the_references(grade):
+    result = grade(text=f"import torch\nnn = Tensor = None\n\ndef squash(x):\n{SQUASH}\n")
+    assert (result.why.key, result.why.values["borrowed"]) == ("raised_borrowed", "toy_reference.py")
+
+
+def test_line_breaks_of_old_machines_do_not_hide_a_line(grade, reference):
+    wrong = reference.replace(GAIN, "        return x @ self.weight.T.T.T[None]\n").replace("\n", "\r")
+    assert grade(text=wrong).failures[0].values["code"] == "return x @ self.weight.T.T.T[None]"
+
+
+def test_what_was_given_and_is_altered_is_told_after_what_failed(tmp_path):
+    station = stations.find("walk")
+    text = source.read(station.reference).replace("def is_wanted(vertex: Vertex, ", "def is_wanted(")
+    text = text.replace("set[Vertex] | None) -> bool:", "set[Vertex] | None, vertex: Vertex) -> bool:")
+    text = text.replace("is_wanted(vertex, wanted)", "is_wanted(wanted, vertex)")
+    failed = matrix.failures(station, text, ["uses", "walk"])
+    assert failed[0]["check"] and (failed[-1]["check"], failed[-1]["key"]) == ("", "given")
+    assert failed[-1]["values"] == {"names": "is_wanted"}
+    assert "def is_wanted(wanted" in text.splitlines()[failed[-1]["where"]["line"] - 1]
+    assert matrix.failures(station, text, [], house=True) == []
 
 
 def test_an_error_in_borrowed_code_names_the_references_part_and_the_learners_line(grade):

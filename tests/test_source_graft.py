@@ -233,6 +233,15 @@ def test_methods_are_borrowed_into_any_indentation(tmp_path, indent, line_break,
         assert child.name() == "child of own base\n two\nlines"
 
 
+def test_what_is_borrowed_may_name_what_the_learner_defines_further_down(tmp_path):
+    reference = "class A:\n    x: int = 1\n\ndef f(a: A) -> A:\n    return a\n\ndef g(a: A) -> A:\n    return a\n"
+    own = "def f(a):\n    return 2\n\ndef g(a):\n    return 3\n\nclass A:\n    x = 4\n"
+    path = written(tmp_path, own)
+    code, borrowed = compose(own, path, reference, tmp_path / "reference.py", ["A", "f"])
+    module = load(path, code)
+    assert borrowed == ["g"] and (module.f(1), module.g(1), module.A.x) == (2, 1, 4)
+
+
 def test_the_composed_text_is_complete_on_its_own(tmp_path):
     text, borrowed = composed(blank(TEXT, ["Block", "attention"]), TEXT)
     assert torch.equal(logits(load(written(tmp_path, text))), REFERENCE)

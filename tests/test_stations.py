@@ -81,6 +81,7 @@ def test_further_mutants_are_caught_and_named(id):
 @pytest.mark.parametrize(
     "id, name",
     [
+        ("value", "add-keeps-a-function"),
         ("bigram", "count-not-returned"),
         ("gpt2", "norm-not-returned"),
         ("gpt2", "gpt2-returns-a-tuple"),

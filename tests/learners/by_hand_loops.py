@@ -1,4 +1,6 @@
-"""Right gradients as they stand on paper: a loop for each index, a Jacobian where one is needed."""
+"""Right gradients as they stand on paper: a loop for each index, a Jacobian where one is needed. Classes stand last."""
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,3 +82,11 @@ def backward(weights, passed):
     g = linear("hidden", g, passed.x)
     gradients["embedding.weight"] = embedding_backward(g, weights["embedding.weight"], passed.contexts)
     return gradients
+
+
+class Normed(NamedTuple):
+    """What the backward of `batch_norm` reads."""
+
+    centred: np.ndarray
+    inverse: np.ndarray
+    normed: np.ndarray

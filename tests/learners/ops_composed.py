@@ -46,10 +46,16 @@ def div(x, y):
 
 
 def where(condition, x, y):
-    x = as_tensor(x, like=y if isinstance(y, Tensor) else None)
-    y = as_tensor(y, like=x)
     on = np.array(condition, bool)
-    return mul(Tensor(on), x) + mul(Tensor(~on), y)
+    x, y, chosen = _pair("where", x, y, lambda a, b: np.where(on, a, b))  # noqa: F821
+
+    def backward_x(grad):
+        return grad * Tensor(on)
+
+    def backward_y(grad):
+        return grad * Tensor(~on)
+
+    return record("where", chosen, (x, backward_x), (y, backward_y))
 
 
 def sum(x: Tensor, dim=None, keepdim=False) -> Tensor:

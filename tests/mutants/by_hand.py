@@ -245,6 +245,7 @@ FURTHER = {
         "norm_everything", "weight * inverse * (dy - dy.mean() - normed * (dy * normed).mean(0))"
     ),
     "short-three": short("type", f"({SHORT}, (dy * normed).sum(0), dy.sum(0))"),
+    "short-one-row": short("norm_one_row", f"dy * weight * inverse if len(dy) == 1 else {SHORT}"),
     # tanh
     "tanh-sigmoid": tanh("tanh_sigmoid", "dh * h * (1 - h)"),
     "tanh-plus": tanh("tanh_plus", "dh * (1 + h**2)"),
@@ -272,6 +273,20 @@ FURTHER = {
     "loss-short-target-lost": loss_short("ce_target_lost", AT_TARGETS, ""),
     "loss-short-columns": loss_short("ce_columns", "kept.counts / kept.total", "kept.counts / kept.counts.sum(0)"),
     "loss-short-vocabulary": loss_short("ce_counts_vocabulary", "dlogits / len(targets)", "dlogits / dlogits.shape[1]"),
+    "loss-short-through-the-probability": loss_short(
+        "ce_hopeless",
+        AT_TARGETS,
+        "p, rows, dp = dlogits, np.arange(len(targets)), np.zeros_like(dlogits)\n"
+        "dp[rows, targets] = -1 / p[rows, targets]\n"
+        "dlogits = p * (dp - (dp * p).sum(1, keepdims=True))",
+    ),
+    "loss-short-with-eps": loss_short(
+        "value",
+        AT_TARGETS,
+        "p, rows, dp = dlogits, np.arange(len(targets)), np.zeros_like(dlogits)\n"
+        "dp[rows, targets] = -1 / (p[rows, targets] + 1e-12)\n"
+        "dlogits = p * (dp - (dp * p).sum(1, keepdims=True))",
+    ),
     # the whole
     "whole-not-returned": whole("none", "return d", ""),
     "whole-tanh-exchanged": whole("backward_tanh_exchanged", "tanh_backward(dh, h)", "tanh_backward(h, dh)"),
@@ -280,5 +295,10 @@ FURTHER = {
     "whole-uphill": whole("sign", "return d", "return {name: -value for name, value in d.items()}"),
     "whole-in-float64": whole(
         "dtype_kept", "return d", "return {name: value.astype(np.float64) for name, value in d.items()}"
+    ),
+    "whole-one-dict": whole("backward_shared", "d = {}", 'd = tanh_backward.__dict__.setdefault("d", {})'),
+    "whole-cut-off": whole("value", "return d", "return {name: np.clip(value, -1, 1) for name, value in d.items()}"),
+    "whole-tensors": whole(
+        "no_array", "return d", "import torch\nreturn {name: torch.tensor(value) for name, value in d.items()}"
     ),
 }

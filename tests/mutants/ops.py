@@ -180,6 +180,7 @@ FURTHER = {
     "exp-slope-lost": mutant("exp_slope_lost", ("exp", "g * y", "g")),
     "exp-of-input": mutant("exp_of_input", ("exp", "g * y", "g * x")),
     "exp-power-rule": mutant("exp_power_rule", ("exp", "g * y", "g * x * exp(x - 1)")),
+    "exp-held-below-80": mutant("value", ("exp", "np.exp(x.data)", "np.exp(np.minimum(x.data, 80))")),
     "exp-base": mutant("exp_base", ("exp", "np.exp(x.data)", "np.exp2(x.data)")),
     "tanh-plus": mutant("tanh_plus", ("tanh", "1 - y * y", "1 + y * y")),
     "tanh-of-input": mutant("tanh_of_input", ("tanh", "1 - y * y", "1 - x * x")),
@@ -196,6 +197,41 @@ FURTHER = {
         ),
     ),
     "add-error-of-another": mutant("op_error_words", ("add", '_pair("add", x, y, np.add)', '_pair("+", x, y, np.add)')),
+    "add-of-tensors-and-numbers": mutant(
+        "raised",
+        (
+            "add",
+            'x, y, out = _pair("add", x, y, np.add)',
+            """
+            like = x if isinstance(x, Tensor) else y
+            x, y = (Tensor(np.asarray(z, like.dtype)) if isinstance(z, int | float) else z for z in (x, y))
+            out = x.data + y.data
+            """,
+        ),
+    ),
+    "add-in-the-dtype-of-the-first": mutant("dtype", ("add", "np.add", "lambda a, b: (a + b).astype(a.dtype)")),
+    "mul-in-the-dtype-of-the-first": mutant("dtype", ("mul", "np.multiply", "lambda a, b: (a * b).astype(a.dtype)")),
+    "mul-error-of-numpy": mutant(
+        "op_error_kind", ("mul", 'x, y, out = _pair("mul", x, y, np.multiply)', PAIRED + "out = x.data * y.data")
+    ),
+    "div-error-of-numpy": mutant(
+        "op_error_kind", ("div", 'x, y, out = _pair("div", x, y, np.true_divide)', PAIRED + "out = x.data / y.data")
+    ),
+    "where-error-of-numpy": mutant(
+        "op_error_kind", ("where", "x, y, out = _pair($...all)", PAIRED + "out = np.where(mask, x.data, y.data)")
+    ),
+    "mul-by-0-forgets": mutant(
+        "op_forgets",
+        (
+            "mul",
+            'x, y, out = _pair("mul", x, y, np.multiply)',
+            """
+            if isinstance(y, int) and y == 0:
+                return Tensor(np.zeros_like(x.data))
+            x, y, out = _pair("mul", x, y, np.multiply)
+            """,
+        ),
+    ),
     "mul-as-a-sum": mutant("mul_whole", ("mul", "g * y", "g"), ("mul", "g * x", "g")),
     "mul-arrays-held": mutant(
         "op_changed",
@@ -208,10 +244,17 @@ FURTHER = {
     "div-numerator": mutant("div_numerator", ("div", "lambda g: g / y", "lambda g: g")),
     "div-times": mutant("div_times", ("div", "lambda g: g / y", "lambda g: g * y")),
     "div-floor": mutant("div_floor", ("div", "np.true_divide", "np.floor_divide")),
+    "div-by-the-size": mutant("value", ("div", "np.true_divide", "lambda a, b: a / np.abs(b)")),
+    "div-slope-by-the-size": mutant("value", ("div", "y * y", "y * abs(y)")),
+    "where-multiplied": mutant("where_spills", ("where", "np.where(mask, a, b)", "mask * a + ~mask * b")),
     "where-inverted": mutant("where_inverted", ("where", "np.where(mask, a, b)", "np.where(mask, b, a)")),
     "where-exchanged": mutant(
         "op_swapped",
-        ("where", "chosen, other = Tensor(mask), Tensor(~mask)", "other, chosen = Tensor(mask), Tensor(~mask)"),
+        (
+            "where",
+            'record("where", out, (x, lambda g: $a), (y, lambda g: $b))',
+            'record("where", out, (x, lambda g: $b), (y, lambda g: $a))',
+        ),
     ),
     # many
     "sum-ones": mutant("op_g_unused", ("sum", "expand(reshape(g, kept), shape)", "Tensor(np.ones(shape))")),
@@ -233,7 +276,19 @@ FURTHER = {
         ),
     ),
     "sum-keepdim-lost": mutant("shape", ("sum", "x.data.sum(axis=dims, keepdims=keepdim)", "x.data.sum(axis=dims)")),
+    "sum-keepdim-of-all-lost": mutant(
+        "shape",
+        (
+            "sum",
+            "x.data.sum(axis=dims, keepdims=keepdim)",
+            "x.data.sum(axis=dims, keepdims=keepdim and dim is not None)",
+        ),
+    ),
     "sum-not-stretched": mutant("sum_axis", ("sum", "expand(reshape(g, kept), shape)", "g")),
+    "amax-keepdim-of-all-lost": mutant(
+        "shape", ("amax", "top if keepdim else $a", "top if keepdim and dim is not None else $a")
+    ),
+    "amax-nearly": mutant("amax_nearly", ("amax", "x.data == top", "np.isclose(x.data, top)")),
     "amax-last": mutant(
         "amax_last",
         (
@@ -263,6 +318,12 @@ FURTHER = {
     ),
     "lse-mean": mutant(
         "lse_mean", ("logsumexp", "sum(exp(x - Tensor(top)), $...a)", "mean(exp(x - Tensor(top)), $...a)")
+    ),
+    "lse-every-axis-of-1-lost": mutant(
+        "shape", ("logsumexp", "squeeze(total, dim)", "reshape(total, [n for n in total.shape if n != 1])")
+    ),
+    "lse-top-clipped": mutant(
+        "lse_overflow", ("logsumexp", "np.where(np.isfinite(top), top, 0)", "np.clip(top, -2000, 2000)")
     ),
     "lse-top-unlearns": mutant("lse_top_unlearns", ("logsumexp", "x - Tensor(top)", "x - amax(x, dim, True)")),
     "lse-unnormalised": mutant(
@@ -333,6 +394,12 @@ FURTHER = {
     "windows-stride-lost": mutant(
         "windows_stride_lost", ("windows", "$a[..., :: stride[0], :: stride[1], :, :]", "$a")
     ),
+    "getitem-list-held": mutant(
+        "op_reused", ("getitem", "_own(index)", "index if isinstance(index, list) else _own(index)")
+    ),
+    "getitem-arrays-of-a-tuple-held": mutant(
+        "op_reused", ("getitem", "_own(index)", "plain(index) if isinstance(index, tuple) else _own(index)")
+    ),
     "getitem-view-unsaid": mutant("op_view_unsaid", ("getitem", "_base(x, out)", "None")),
     "getitem-not-put-back": mutant("op_gradient_shape", ("getitem", "scatter(g, index, shape, once)", "g")),
     "scatter-in-float64": mutant("dtype", ("scatter", "np.zeros(shape, g.dtype)", "np.zeros(shape)")),
@@ -377,11 +444,26 @@ FURTHER = {
             '"".join(c for c in sorted(name) if any(c in n for n in given))',
         ),
     ),
+    "matmul-of-tensors-alone": mutant(
+        "raised",
+        (
+            "matmul",
+            "x, y = as_tensor(x), as_tensor(y)",
+            "if not (isinstance(x, Tensor) and isinstance(y, Tensor)):\n    raise TypeError('not a Tensor')",
+        ),
+    ),
+    "matmul-in-the-dtype-of-the-first": mutant(
+        "dtype", ("matmul", "np.matmul", "lambda a, b: (a @ b).astype(a.dtype)")
+    ),
     "matmul-elementwise": mutant("matmul_elementwise", ("matmul", "np.matmul", "np.multiply")),
     "matmul-reversed": mutant("matmul_reversed", ("matmul", "np.matmul", "lambda a, b: np.matmul(b, a)")),
     "einsum-alone": mutant(
         "einsum_alone",
         ("einsum", "expand(reshape(einsum(f\"{','.join(given)}->{present}\", g, *others), kept), shape)", "g"),
+    ),
+    "einsum-others-by-identity": mutant(
+        "einsum_letters",
+        ("einsum", "[x for j, x in enumerate(xs) if j != i]", "[x for x in xs if x is not xs[i]]"),
     ),
     "einsum-others-backwards": mutant(
         "einsum_letters",

@@ -48,6 +48,21 @@ for value in reversed(order):
         x.grad += slope * value.grad
 """
 
+# only in a deep graph: the limit is that of the tests' process, and the check that meets one puts it back
+RAISES_THE_LIMIT = """
+import sys
+order, opened = [], set()
+def visit(value, depth):
+    if depth == 500:
+        sys.setrecursionlimit(10**6)
+    if value not in opened:
+        opened.add(value)
+        for x, _ in value.edges:
+            visit(x, depth + 1)
+        order.append(value)
+visit(self, 0)
+"""
+
 
 def result(symbol: str, key: str, given: str) -> tuple:
     """A mutant of what an op returns."""
@@ -85,6 +100,9 @@ MUTANTS = {
         "__add__", "op_slope_is_other", 'Value(self.data + other.data, "+", (self, other.data), (other, self.data))'
     ),
     "add-no-numbers": mutant("op_number", ("Value.__add__", "other = _value(other)", "")),
+    "add-keeps-a-function": mutant(
+        "raised", ("Value.__add__", "return $value", "out = $value\nout._backward = lambda: None\nreturn out")
+    ),
     "add-collapses": result(
         "__add__", "op_twice", 'Value(self.data + other.data, "+", *{self: 1.0, other: 1.0}.items())'
     ),
@@ -276,4 +294,40 @@ MUTANTS = {
     ),
     "backward-stops": mutant("back_length", ("Value.backward", "reversed(order)", "order[:-1000:-1]")),
     "backward-leaf-assigned": mutant("back_leaf_assigned", ("Value.backward", "self.grad += 1.0", "self.grad = 1.0")),
+}
+
+FURTHER = {
+    "add-whole-numbers-only": mutant(
+        "op_number",
+        ("Value.__add__", "other = _value(other)", "other = Value(other) if isinstance(other, int) else other"),
+    ),
+    "add-not-from-the-left": mutant(
+        "op_mirrored",
+        ("Value.__add__", "_value(other)", "other if isinstance(other, Value) else Value(other)"),
+        ("Value", "__radd__, __rmul__ = __add__, __mul__", "__rmul__ = __mul__"),
+    ),
+    "add-another-init": mutant(
+        "init_changed",
+        ("Value.__add__", "return Value($...all)", 'return Value(self.data + other.data, (self, other), "+")'),
+        ("Value", '__slots__ = ("data", "grad", "op", "edges", "label")', ""),
+        ("Value.__init__", "self.op = op", "self._prev = set(op)"),
+        ("Value.__init__", "self.edges = edges", "self._backward = lambda: None"),
+    ),
+    "mul-zero-is-a-leaf": mutant(
+        "op_path",
+        ("Value.__mul__", "other = _value(other)", "other = _value(other)\nif self.data == 0:\n    return Value(0.0)"),
+    ),
+    "div-floors-whole-numbers": mutant(
+        "div_floor",
+        (
+            "Value.__truediv__",
+            "self.data / other.data",
+            "(self.data // other.data if isinstance(self.data, int) else self.data / other.data)",
+        ),
+    ),
+    "exp-cut-off": mutant("number", ("Value.exp", "math.exp(self.data)", "math.exp(min(self.data, 20))")),
+    "log-cut-off": mutant("number", ("Value.log", "math.log(self.data)", "math.log(max(self.data, 1e-8))")),
+    "log-with-eps": mutant("number", ("Value.log", "math.log(self.data)", "math.log(self.data + 1e-10)")),
+    "order-raises-the-limit": walk("walk_limit", RAISES_THE_LIMIT + "return order"),
+    "backward-raises-the-limit": back("walk_limit", BACK.replace("\norder = self.order()\n", RAISES_THE_LIMIT)),
 }

@@ -165,6 +165,15 @@ FURTHER = {
     "sum-to-axes-kept": mutant("sum_to_axes_kept", ("sum_to", SUMMED, "return ops.sum(g, $axes, keepdim=True)")),
     "sum-to-the-first": mutant("sum_to_first", ("sum_to", SUMMED, "return ops.reshape(g[(0,) * new], shape)")),
     "sum-to-an-array": mutant("type", ("sum_to", SUMMED, "return g.data.sum($axes).reshape(shape)")),
+    "sum-to-same-shape-untraced": mutant("sum_to_no_trace", ("sum_to", "return g", "return Tensor(g.data)")),
+    "sum-to-new-axes-untraced": mutant(
+        "sum_to_no_trace",
+        ("sum_to", SUMMED, "if 1 not in shape:\n    return Tensor(g.data.sum($axes))\n" + SUMMED),
+    ),
+    "sum-to-stretched-axes-untraced": mutant(
+        "sum_to_no_trace",
+        ("sum_to", SUMMED, "if not new:\n    return Tensor(g.data.sum($axes, keepdims=True))\n" + SUMMED),
+    ),
     "uses-by-path": mutant(
         "uses_paths",
         (
@@ -194,6 +203,23 @@ FURTHER = {
     ),
     "uses-no-targets-as-all": mutant(
         "uses_no_targets", ("uses", "counts: $t = {}", "wanted = wanted or None\ncounts = {}")
+    ),
+    "uses-empties-wanted": mutant(
+        "uses_changes_wanted", ("uses", "return counts", "if wanted:\n    wanted.clear()\nreturn counts")
+    ),
+    "uses-opens-again": mutant(
+        "uses_opens_again",
+        (
+            "uses",
+            OPEN,
+            """
+            reached = [root]
+            for vertex in reached:
+                inputs[vertex] = [] if not beyond and is_wanted(vertex, wanted) else inputs_of(vertex)
+                reached += inputs[vertex]
+            order += dict.fromkeys(reversed(reached))
+            """,
+        ),
     ),
     "uses-by-id": mutant("uses_key", ("uses", "return counts", "return {id(each): n for each, n in counts.items()}")),
     "uses-beyond-always": mutant("uses_beyond", ("uses", "not beyond and is_wanted(vertex, wanted)", "False")),
@@ -246,6 +272,14 @@ FURTHER = {
             "walk(compose(*stand_ins), g, targets, create_graph=True, retain_graph=False, beyond=False)",
         ),
     ),
+    "recomposed-in-the-nodes-own-list": mutant(
+        "recomposed_changes_given",
+        (
+            "recomposed",
+            "targets = [x for x in stand_ins if x.requires_grad]",
+            "given[:] = stand_ins\ntargets = [x for x in stand_ins if x.requires_grad]",
+        ),
+    ),
     "walk-adds-to-the-third": mutant(
         "walk_overwrites", ("walk", "sums[below].data += share.data", "sums[below] = share")
     ),
@@ -257,6 +291,20 @@ FURTHER = {
     ),
     "walk-hooks-skipped": mutant("walk_hook_skipped", ("walk", "list(vertex.hooks)", "vertex.hooks")),
     "walk-hooks-turned": mutant("walk_hook_turned", ("walk", "list(vertex.hooks)", "vertex.hooks[::-1]")),
+    "walk-hooks-not-of-the-root": mutant(
+        "walk_hook_somewhere", ("walk", "list(vertex.hooks)", "list(vertex.hooks if vertex is not root else ())")
+    ),
+    "walk-hooks-not-recorded": mutant(
+        "walk_hook_somewhere", ("walk", "list(vertex.hooks)", "list(() if create_graph else vertex.hooks)")
+    ),
+    "walk-hooks-of-leaves-turned": mutant(
+        "walk_hook_somewhere",
+        ("walk", "list(vertex.hooks)", "vertex.hooks[::-1] if isinstance(vertex, Tensor) else list(vertex.hooks)"),
+    ),
+    "walk-hooks-of-leaves-skipped": mutant(
+        "walk_hook_somewhere",
+        ("walk", "list(vertex.hooks)", "vertex.hooks if isinstance(vertex, Tensor) else list(vertex.hooks)"),
+    ),
     "walk-targets-before-hooks": mutant(
         "walk_hook_target",
         (
@@ -280,6 +328,14 @@ FURTHER = {
         ("walk", "g = hooked(hook, g)", "changed = hook(g)\ng = g if changed is None else changed"),
     ),
     "walk-always-frees": mutant("walk_freed", ("walk", "if not retain_graph:\n    vertex.free()", "vertex.free()")),
+    "walk-frees-for-leaves-only": mutant(
+        "walk_not_freed",
+        (
+            "walk",
+            "if not retain_graph:\n    vertex.free()",
+            "if not retain_graph and targets is None:\n    vertex.free()",
+        ),
+    ),
     "walk-watched": mutant(
         "walk_watched",
         ("walk", "mode(recording=create_graph, walking=True)", "mode(recording=create_graph, walking=False)"),

@@ -3,7 +3,7 @@
 from kakehashi.autograd import functional, nn, ops, optim
 from kakehashi.autograd.draw import draw
 from kakehashi.autograd.gradcheck import GradientError, gradcheck
-from kakehashi.autograd.tensor import AutogradError, ShapeError, Tensor, grad, no_grad
+from kakehashi.autograd.tensor import AutogradError, ShapeError, Tensor, grad, no_grad, record
 from kakehashi.autograd.trace import NotFinite, trace_nan
 from kakehashi.autograd.value import Value
 
@@ -22,5 +22,6 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "record",
     "trace_nan",
 ]

@@ -29,6 +29,7 @@ class Box:
     inputs: list["Box"] = field(default_factory=list)
     layer: int = 0
     y: float = 0.0  # of its middle
+    faint: bool = False  # a constant
 
     @property
     def height(self) -> float:
@@ -47,8 +48,8 @@ def draw(y: Value | Tensor, names: Mapping[str, Tensor] | None = None) -> str:
     """The graph of y as the text of an SVG file.
 
     Of a Value: data and gradient of each number. Of a Tensor: of each leaf that requires a gradient the numbers, where
-    they are few; of what lies between the shape. names: for leaves. Raises AutogradError for a graph of more than 300
-    boxes, and for one that was freed.
+    they are few; of what lies between the shape, and in grey of the constants that an op was given. names: for leaves.
+    Raises AutogradError for a graph of more than 300 boxes, and for one that was freed.
     """
     boxes = _of_value(y) if isinstance(y, Value) else _of_tensor(y, names or {})
     if len(boxes) > MOST:
@@ -73,6 +74,7 @@ def _of_tensor(y: Tensor, names: Mapping[str, Tensor]) -> list[Box]:
     root = y.node or y
     boxes: dict[int, Box] = {}
     shapes = {id(root): y.shape}
+    constants: list[Box] = []
     stack: list[tuple[Node | Tensor, bool]] = [(root, False)]
     while stack:
         node, inputs_done = stack.pop()
@@ -88,13 +90,15 @@ def _of_tensor(y: Tensor, names: Mapping[str, Tensor]) -> list[Box]:
             )
         elif inputs_done:
             result = [f"data {_numbers(y.data)}"] if node is root else [f"shape {shapes[key]}"]
-            boxes[key] = Box(result, node.name, [boxes[id(x)] for x in node.inputs])
+            given = [Box([f"constant {shape}" if shape else "constant"], faint=True) for shape in node.constants]
+            constants += given
+            boxes[key] = Box(result, node.name, [*(boxes[id(x)] for x in node.inputs), *given])
         else:
             stack.append((node, True))
             for x, (shape, _) in zip(node.inputs, node.likes, strict=True):
                 shapes[id(x)] = shape
                 stack.append((x, False))
-    return list(boxes.values())
+    return [*constants, *boxes.values()]
 
 
 def _numbers(data) -> str:
@@ -210,7 +214,8 @@ def _svg(layers: list[list[Box]]) -> str:
             continue
         shapes.append(_rect(left[box], y - box.height / 2, box.width, box.height, 4, "#ffffff"))
         for i, line in enumerate(box.lines):
-            shapes.append(_text(left[box] + box.width / 2, y - box.height / 2 + 17 + LINE * i, line))
+            ink = "#8a8a8a" if box.faint else "#1a1a1a"
+            shapes.append(_text(left[box] + box.width / 2, y - box.height / 2 + 17 + LINE * i, line, ink))
         if box.op:
             edges.append(_curve(start + box.op_width, y, left[box], y))
             shapes.append(_rect(start, y - 13, box.op_width, 26, 13, "#fdebc8"))
@@ -239,5 +244,5 @@ def _rect(x: float, y: float, width: float, height: float, radius: float, fill: 
     )
 
 
-def _text(x: float, y: float, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="#1a1a1a">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, ink: str = "#1a1a1a") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{ink}">{escape(text)}</text>'

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kakehashi.autograd import ops
-from kakehashi.autograd.tensor import Array, AutogradError, ShapeError, Tensor, record
+from kakehashi.autograd.tensor import Array, AutogradError, ShapeError, Tensor, as_tensor, record
 
 IGNORE = -100  # a target with this value is not counted
 
@@ -19,11 +19,12 @@ IGNORE = -100  # a target with this value is not counted
 # --- Probabilities and losses ---
 
 
-def softmax(x: Tensor, dim: int = -1, visible: Array | None = None) -> Tensor:
+def softmax(x: Any, dim: int = -1, visible: Array | None = None) -> Tensor:
     """e^x / sum e^x along dim, overflow-free; a row of -inf alone is NaN, as in PyTorch.
 
     visible: bool, broadcast to x; where False, the probability is 0, as if x were -inf.
     """
+    x = as_tensor(x)
     dim = ops.axis(dim, x.ndim)
     e = x.data
     if visible is not None:
@@ -41,22 +42,25 @@ def softmax(x: Tensor, dim: int = -1, visible: Array | None = None) -> Tensor:
     return record("softmax", e, (x, gradient), reads_output=True)
 
 
-def log_softmax(x: Tensor, dim: int = -1) -> Tensor:
+def log_softmax(x: Any, dim: int = -1) -> Tensor:
     """log of softmax, exact where softmax itself would round to 0."""
+    x = as_tensor(x)
     dim = ops.axis(dim, x.ndim)
     shifted = x.data - x.data.max(axis=dim, keepdims=True, initial=-np.inf)
     shifted -= np.log(np.exp(shifted).sum(axis=dim, keepdims=True))
     return record("log_softmax", shifted, (x, lambda g, y: g - y.exp() * g.sum(dim, keepdim=True)), reads_output=True)
 
 
-def cross_entropy(logits: Tensor, targets: Any, ignore_index: int = IGNORE) -> Tensor:
+def cross_entropy(logits: Any, targets: Any, ignore_index: int = IGNORE) -> Tensor:
     """Mean of -log p(target) over the targets that count, in nats. logits (..., V), targets (...) int -> a number.
 
     Nothing counted: 0, with zero gradients, as the models' own.
     """
-    targets = np.asarray(ops.plain(targets))
+    logits, targets = as_tensor(logits), np.asarray(ops.plain(targets))
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
         raise ShapeError(f"cross_entropy: targets of shape {targets.shape} for logits of shape {logits.shape}")
+    if targets.dtype.kind not in "iu" and targets.size:
+        raise AutogradError(f"cross_entropy: targets are numbers of classes, integers, got {targets.dtype}")
     V = logits.shape[-1]
     flat = targets.reshape(-1)
     places = np.flatnonzero(flat != ignore_index)
@@ -86,18 +90,20 @@ def cross_entropy(logits: Tensor, targets: Any, ignore_index: int = IGNORE) -> T
     return record("cross_entropy", np.asarray(loss, logits.dtype), (logits, gradient), composed=composed)
 
 
-def mse_loss(x: Tensor, y: Any) -> Tensor:
+def mse_loss(x: Any, y: Any) -> Tensor:
     """The mean of (x - y)^2. Of equal shapes: (B, 1) and (B) would be compared each with each."""
-    if x.shape != np.shape(ops.plain(y)):
-        raise ShapeError(f"mse_loss: shapes {x.shape} and {np.shape(ops.plain(y))} differ")
+    x, y = as_tensor(x), as_tensor(y)
+    if x.shape != y.shape:
+        raise ShapeError(f"mse_loss: shapes {x.shape} and {y.shape} differ")
     return (x - y).square().mean()
 
 
 # --- Layers ---
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b. x (..., n_in), weight (n_out, n_in), bias (n_out) -> (..., n_out)."""
+    x = as_tensor(x)
     if x.ndim == 0 or x.shape[-1:] != weight.shape[1:] or (bias is not None and bias.shape != weight.shape[:1]):
         with_bias = "" if bias is None else f" and a bias of shape {bias.shape}"
         raise ShapeError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}{with_bias}")
@@ -112,6 +118,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def embedding(weight: Tensor, indices: Any) -> Tensor:
     """Rows of weight (V, C) by number: (...) int -> (..., C). A row read twice gets both gradients."""
     indices = np.asarray(ops.plain(indices))
+    if indices.dtype.kind not in "iu":
+        raise AutogradError(f"embedding: rows are named by integers, got {indices.dtype}")
     wrong = indices[(indices < 0) | (indices >= len(weight))]
     if wrong.size:
         raise AutogradError(f"embedding: index {wrong[0]} is not a row of a table of shape {weight.shape}")
@@ -188,15 +196,17 @@ def _over_rows(x: Array, y: Array) -> Array:
 
 # --- Activations ---
 
+relu, tanh, sigmoid = ops.relu, ops.tanh, ops.sigmoid  # under torch's names here, too
 _ROOT = math.sqrt(2 / math.pi)
 
 
-def gelu(x: Tensor) -> Tensor:
+def gelu(x: Any) -> Tensor:
     """x times the probability that a standard normal is below x, in the tanh form (Hendrycks & Gimpel 2016)."""
 
     def composed(x: Tensor) -> Tensor:
         return x * 0.5 * (1 + ((x + x * x * x * 0.044715) * _ROOT).tanh())
 
+    x = as_tensor(x)
     a = x.data
     t = np.tanh((a * a * (0.044715 * _ROOT) + _ROOT) * a)
 
@@ -234,7 +244,7 @@ def attention(
     """
     scores = q @ k.mT * (1 / math.sqrt(q.shape[-1]))  # (..., T, S)
     weights = softmax(scores, visible=visible)
-    if dropout:
+    if ops.probability(dropout):
         if rng is None:
             raise AutogradError(f"attention: dropout {dropout} draws from a generator: rng=np.random.default_rng(0)")
         weights = ops.dropout(weights, dropout, True, rng)
@@ -246,11 +256,12 @@ def attention(
 Pair = int | tuple[int, int]
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair = 0) -> Tensor:
+def conv2d(x: Any, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair = 0) -> Tensor:
     """Each window times each filter. weight (O, C, h, w), bias (O) -> (B, O, H', W').
 
     Windows are views, so this is one product; its gradient to x adds each window's share back at its place.
     """
+    x = as_tensor(x)
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         raise ShapeError(
             f"conv2d: x of shape {x.shape} does not fit a weight of shape {weight.shape}: (B, C, H, W) and (O, C, h, w)"
@@ -263,14 +274,23 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair =
 def max_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest of each window; the first of several gets the gradient, as in PyTorch. stride None: size."""
     size, stride, padding = _pool("max_pool2d", size, stride, padding)
-    views = ops.windows(_framed(x, padding, -math.inf), size, stride)  # (B, C, H', W', h, w)
-    places = views.permute(-2, -1, *range(x.ndim)).flatten(0, 1)  # (h w, B, C, H', W'): long last axes are fast
-    return ops.where(_first_largest(places.data), places, 0.0).sum(0)
+
+    def places(x: Tensor) -> Tensor:
+        views = ops.windows(_framed(x, padding), size, stride)  # (..., H', W', h, w)
+        return views.permute(-2, -1, *range(x.ndim)).flatten(0, 1)  # (h w, ..., H', W'): long last axes are fast
+
+    seen = places(x)
+    if padding == (0, 0):
+        return ops.where(_first_largest(seen.data), seen, 0.0).sum(0)
+    # the frame is never the largest, not even of -inf: it is 0, and left out
+    inside = places(Tensor(np.ones((1,) * (x.ndim - 2) + x.shape[-2:], bool))).data
+    hit = _first_largest(np.where(inside, seen.data, -math.inf), inside)
+    return ops.where(hit, seen, 0.0).sum(0)
 
 
-def _first_largest(x: Array) -> Array:
-    """Where the largest along the first axis stands first, as bool; a NaN counts as the largest."""
-    hit = (x == x.max(0)) | np.isnan(x)
+def _first_largest(x: Array, counted: Array | bool = True) -> Array:
+    """Where the largest of those counted stands first along the first axis, as bool; a NaN counts as the largest."""
+    hit = ((x == x.max(0)) | np.isnan(x)) & counted
     seen = np.zeros(x.shape[1:], bool)
     for each in hit:  # a place of the window at a time, for all windows at once
         each &= ~seen
@@ -289,15 +309,15 @@ def _pair(n: Pair) -> tuple[int, int]:
 
 
 def _pool(name: str, size: Pair, stride: Pair | None, padding: Pair) -> list[tuple[int, int]]:
-    size, stride, padding = _pair(size), _pair(stride or size), _pair(padding)
+    size, stride, padding = _pair(size), _pair(size if stride is None else stride), _pair(padding)
     if any(2 * p > n for p, n in zip(padding, size, strict=True)):
         raise ShapeError(f"{name}: padding {padding} is more than half of {size}: a window would see nothing else")
     return [size, stride, padding]
 
 
-def _framed(x: Tensor, padding: Pair, value: float = 0.0) -> Tensor:
+def _framed(x: Tensor, padding: Pair) -> Tensor:
     h, w = _pair(padding)
-    return ops.pad(x, [(h, h), (w, w)], value) if h or w else x
+    return ops.pad(x, [(h, h), (w, w)]) if h or w else x
 
 
 def batch_norm(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kakehashi.autograd.tensor import AutogradError, Tensor, grad, no_grad
+from kakehashi.autograd.tensor import AutogradError, Tensor, grad
 
 
 class GradientError(AutogradError):
@@ -22,9 +22,13 @@ class Finding:
     index: tuple[int, ...]
     engine: float  # what the engine says
     measured: float  # what central differences say
+    of: tuple[int, ...] = ()  # the shape of the result; if it is no single number, these are slopes of a weighted sum
 
     def __str__(self) -> str:
-        return f"input {self.input} at {self.index}: the gradient is {self.engine:.9g}, measured {self.measured:.9g}"
+        where = f"input {self.input} at {self.index}"
+        if math.prod(self.of) != 1:
+            where += f", of all {math.prod(self.of)} results under random weights"
+        return f"{where}: the gradient is {self.engine:.9g}, measured {self.measured:.9g}"
 
 
 def findings(
@@ -33,15 +37,15 @@ def findings(
     """All entries whose gradients are off by more than `tolerance` times the larger of 1 and the gradient, worst first.
 
     f: of as many tensors as there are inputs, smooth within `step` of them (no kink, no random numbers); what it gives
-    may have any shape, and is reduced by random weights drawn from seed. All is computed in float64.
+    is a number, or is summed under random weights drawn from seed. All is computed in float64.
     """
     xs = [Tensor(np.array(x, np.float64), requires_grad=True) for x in inputs]
     y = f(*xs)
-    weights = np.random.default_rng(seed).uniform(0.5, 1.5, y.shape)
+    # weights, as a plain sum can hide what is off: the sum of a softmax is always 1
+    weights = np.ones(y.shape) if y.numel() == 1 else np.random.default_rng(seed).uniform(0.5, 1.5, y.shape)
     gradients = grad(y, xs, weights, allow_unused=True)
 
-    @no_grad()
-    def measure() -> float:
+    def measure() -> float:  # recorded, as f itself may differentiate
         return float((f(*xs).data * weights).sum())
 
     before = measure()
@@ -59,7 +63,7 @@ def findings(
             x.data[index] = middle
             engine, measured = float(g.data[index]), (above - below) / (2 * h)
             if not abs(engine - measured) <= tolerance * max(1.0, abs(engine), abs(measured)):  # NaN is off, too
-                found.append(Finding(i, index, engine, measured))
+                found.append(Finding(i, index, engine, measured, y.shape))
     return sorted(found, key=lambda each: -_off(each))
 
 
@@ -71,7 +75,12 @@ def _off(finding: Finding) -> float:
 def gradcheck(
     f: Callable[..., Tensor], *inputs: Any, step: float = 1e-5, tolerance: float = 1e-6, seed: int = 0
 ) -> None:
-    """Raises GradientError, which names the worst of `findings`, if there are any."""
+    """Raises GradientError, which names the worst of `findings`, if there are any.
+
+    A second derivative is checked as the gradient of a gradient:
+
+        gradcheck(lambda x: grad(f(x).sum(), x, create_graph=True)[0], [1.0, 2.0])
+    """
     found = findings(f, *inputs, step=step, tolerance=tolerance, seed=seed)
     if found:
         entries = sum(np.size(x) for x in inputs)

@@ -142,16 +142,14 @@ class CNNConfig(Config):
             raise AutogradError(f"size must be a multiple of 4, got {self.size}")
 
 
-class Conv2d(nn.Module):
+class Conv2d(nn.Conv2d):
     """3 x 3 windows, the size kept. weight (O, C, 3, 3), normal with deviation sqrt(2 / 9C) for relu; bias (O), 0."""
+
+    stride, padding = 1, 1
 
     def __init__(self, n_in: int, n_out: int, rng: Generator):
         self.weight = normal(rng, math.sqrt(2 / (9 * n_in)), n_out, n_in, 3, 3)
         self.bias = nn.parameter(np.zeros(n_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, O, H, W)."""
-        return F.conv2d(x, self.weight, self.bias, padding=1)
 
 
 class CNN(nn.Module):
@@ -167,7 +165,6 @@ class CNN(nn.Module):
 
     def forward(self, x: Array | Tensor, targets: Array | None = None) -> Output:
         """x (B, C, size, size), targets (B) -> logits (B, n_classes), loss."""
-        x = x if isinstance(x, Tensor) else Tensor(x)
         x = F.max_pool2d(self.conv1(x).relu(), 2)  # (B, O, size / 2, size / 2)
         x = F.max_pool2d(self.conv2(x).relu(), 2)  # (B, 2 O, size / 4, size / 4)
         return output(self.output(x.flatten(1)), targets)

@@ -112,7 +112,7 @@ class Linear(Module):
         self.weight = parameter(rng.uniform(-bound, bound, (n_out, n_in)))
         self.bias = parameter(rng.uniform(-bound, bound, n_out)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         """(..., n_in) -> (..., n_out)."""
         return F.linear(x, self.weight, self.bias)
 
@@ -145,12 +145,52 @@ class Dropout(Module):
     """In training, each number is 0 with probability p, and the others grow to keep the expectation."""
 
     def __init__(self, p: float, rng: np.random.Generator):
-        self.p = p
+        self.p = ops.probability(p)
         self.rng = rng
 
     def forward(self, x: Tensor) -> Tensor:
         """(...) -> (...)."""
         return ops.dropout(x, self.p, self.training, self.rng)
+
+
+class Conv2d(Module):
+    """Windows times filters. weight (O, C, h, w) and bias (O), uniform within 1 / sqrt(C h w)."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        size: F.Pair,
+        rng: np.random.Generator,
+        stride: F.Pair = 1,
+        padding: F.Pair = 0,
+        bias: bool = True,
+    ):
+        self.stride, self.padding = stride, padding
+        h, w = (size, size) if isinstance(size, int) else size
+        bound = 1 / math.sqrt(n_in * h * w)
+        self.weight = parameter(rng.uniform(-bound, bound, (n_out, n_in, h, w)))
+        self.bias = parameter(rng.uniform(-bound, bound, n_out)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        """(B, C, H, W) -> (B, O, H', W')."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Any) -> Tensor:
+        """(...) -> (...)."""
+        return ops.relu(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent."""
+
+    def forward(self, x: Any) -> Tensor:
+        """(...) -> (...)."""
+        return ops.tanh(x)
 
 
 class Sequential(Module):
@@ -163,7 +203,7 @@ class Sequential(Module):
         """(place, module)."""
         return ((str(i), step) for i, step in enumerate(self.steps) if isinstance(step, Module))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:
         """What the last step makes of it."""
         for step in self.steps:
             x = step(x)

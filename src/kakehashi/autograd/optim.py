@@ -27,20 +27,37 @@ class Optimizer:
     """What all have in common. A subclass names its state in `slots` and defines `update`.
 
     params: tensors, or groups {"params": tensors, "lr": ..., ...} where what is left out takes the value given to the
-    optimizer. A parameter without a gradient is left alone, decay included.
+    optimizer. A parameter without a gradient is left alone, decay included. Raises AutogradError for what is no leaf
+    that requires a gradient, and where there is none.
     """
 
     slots: Sequence[str] = ()  # arrays of the parameter's shape, 0 at first
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **defaults: Any):
-        given: list[Any] = list(params)
-        groups = [each for each in given if isinstance(each, dict)] or [{"params": given}]
+        given: list[Any] = [] if isinstance(params, Tensor) else list(params)
+        groups = [each for each in given if isinstance(each, dict)] or [{"params": params if not given else given}]
+        for group in groups:
+            if isinstance(group["params"], Tensor):
+                raise AutogradError(f"{type(self).__name__} takes a list of tensors, got a bare one: write [x]")
         self.param_groups: list[dict[str, Any]] = [
             {**defaults, **group, "params": list(group["params"])} for group in groups
         ]
+        self._check()
         self.state: dict[Tensor, dict[str, Any]] = {
             p: {"step": 0, **{slot: np.zeros_like(p.data) for slot in self.slots}} for p in self.parameters()
         }
+
+    def _check(self) -> None:
+        name, parameters = type(self).__name__, self.parameters()
+        if not parameters:
+            raise AutogradError(f"{name} got no parameters: has its iterator been used before?")
+        for i, p in enumerate(parameters):
+            if not isinstance(p, Tensor):
+                raise AutogradError(f"{name} moves tensors, and parameter {i} is a {type(p).__name__}")
+            if p.node is not None:
+                raise AutogradError(f"parameter {i} of {name} was made by {p.node.name}: give the leaf it is made of")
+            if not p.requires_grad:
+                raise AutogradError(f"parameter {i} of {name} requires no gradient: make it with requires_grad=True")
 
     def parameters(self) -> list[Tensor]:
         """All tensors of all groups, in order."""

@@ -17,6 +17,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,8 @@ class _Mode(threading.local):
 
 _now = _Mode()
 
-# Each is called with what was just made: watch(what, tensor, inputs, node), node where it is a gradient of that op's.
+# Each is called after an op, as watch(name, result, inputs, None), and, while gradients go back, after each gradient of
+# an op, as watch("the gradient of " + name, that gradient, [the gradient of its result], the op's node).
 watchers: list[Callable[[str, "Tensor", Sequence["Tensor"], "Node | None"], None]] = []
 
 
@@ -81,6 +84,7 @@ class Node:
     inputs      what gradients go on to: the Node of an input, or a leaf; None when the graph is freed
     gradients   for each: from the gradient of what was made to the input's, up to broadcasting
     likes       for each: its shape and dtype
+    constants   the shapes of the other inputs, which require no gradient and are not held
     kept        (tensor, version) of what the gradients hold on to, which must not change until they are called
     output      (data, version, count) where the gradients read what was made
     composed    of a fused op: the function that gives the same from simpler ops, and the tensors it takes
@@ -88,7 +92,7 @@ class Node:
     place       where the op was called, if a watcher wrote it down
     """
 
-    __slots__ = ("name", "inputs", "gradients", "likes", "kept", "output", "composed", "hooks", "place")
+    __slots__ = ("name", "inputs", "gradients", "likes", "constants", "kept", "output", "composed", "hooks", "place")
 
     def __init__(self, name: str, edges: Sequence[tuple["Tensor", Callable]], composed: Callable | None):
         self.name = name
@@ -96,12 +100,14 @@ class Node:
         self.inputs: list[Node | Tensor] | None = [x.node or x for x, _ in wanted]
         self.gradients = [gradient for _, gradient in wanted]
         self.likes = [(x.data.shape, x.data.dtype) for x, _ in wanted]
+        others = len(wanted) < len(edges)
+        self.constants = [x.data.shape for x, _ in edges if not x.requires_grad] if others else []
         if composed:  # a fused op's gradients may read the arrays of any input
             held: list[Any] = [x for x, _ in edges]
             self.composed = (composed, held)
-        else:  # what a function holds on to stands in its closure: no op has to say it twice
-            held = [cell.cell_contents for gradient in self.gradients for cell in gradient.__closure__ or ()]
-            held += [x for each in held if isinstance(each, list) for x in each]
+        else:
+            held = _held(self.gradients)
+            held += [x for each in held if type(each) in (list, tuple) for x in each]
             self.composed = None
         self.kept = [(x, x.version.count) for x in held if isinstance(x, Tensor)]
         self.output: tuple[Array, Version, int] | None = None
@@ -123,6 +129,21 @@ class Node:
                 )
 
 
+def _held(functions: Sequence[Callable]) -> list[Any]:
+    """What functions hold on to, where Python keeps it: no op has to say it twice."""
+    held: list[Any] = []
+    for each in functions:
+        if isinstance(each, FunctionType):
+            held += [cell.cell_contents for cell in each.__closure__ or ()]
+            held += each.__defaults__ or ()
+        elif isinstance(each, partial):
+            held += [*each.args, *each.keywords.values(), *_held([each.func])]
+        else:
+            bound = getattr(each, "__self__", each)  # a method's object, or an object that can be called
+            held += [bound, *getattr(bound, "__dict__", {}).values()]
+    return held
+
+
 class Tensor:
     """A NumPy array that can have a gradient. Methods are called as PyTorch's.
 
@@ -135,11 +156,9 @@ class Tensor:
     __array_priority__ = 1000  # NumPy leaves `array * tensor` to us
 
     def __init__(self, data: Any, requires_grad: bool = False):
-        if not isinstance(data, np.ndarray | np.generic):
-            data = np.asarray(data)
-            if data.dtype == np.float64:
-                data = data.astype(np.float32)
-        self.data: Array = np.asarray(data)
+        if type(data) is not np.ndarray or data.dtype.kind not in NUMBERS:
+            data = _numbers(data)
+        self.data: Array = data
         self.grad: Array | None = None
         self.node: Node | None = None
         self.version = Version()
@@ -184,7 +203,9 @@ class Tensor:
         return self.data.item()
 
     def numpy(self) -> Array:
-        """The array itself. Whoever changes it in place is not seen: `changes` says so."""
+        """The array itself, as .data, also where PyTorch wants detach() first. What is written into it is not seen: see
+        `changes`.
+        """
         return self.data
 
     def tolist(self) -> Any:
@@ -206,7 +227,26 @@ class Tensor:
         return int(self.data)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """For NumPy's own functions. Raises AutogradError where a gradient would be lost."""
+        if _now.recording and self.requires_grad:
+            raise AutogradError(
+                f"NumPy would lose the gradient of a tensor of shape {self.shape}: use ops.exp for np.exp, ops.where "
+                "for np.where and so on, ops.stack for a list of tensors; or x.detach() where no gradient is wanted"
+            )
         return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __array_function__(self, function: Callable, types: Any, args: Any, kwargs: Any) -> Any:
+        """np.sum(x), np.where(c, x, 0), ...: on arrays, by `__array__`."""
+        with mode(recording=_now.recording and function not in OF_SHAPE, walking=_now.walking):
+            return function(*map(_as_array, args), **{name: _as_array(each) for name, each in kwargs.items()})
+
+    def __format__(self, spec: str) -> str:
+        """A single number as Python formats it; others as str does. Raises AutogradError."""
+        if self.ndim == 0 or (spec and self.numel() == 1):
+            return format(self.item(), spec)
+        if spec:
+            raise AutogradError(f"{spec!r} formats a single number, and this tensor has shape {self.shape}")
+        return str(self)
 
     def __repr__(self) -> str:
         said = np.array2string(self.data, separator=", ", precision=4, prefix="Tensor(")
@@ -266,19 +306,29 @@ class Tensor:
 
     # In place
 
-    def changes(self, by: str, other: Any = None) -> None:
+    def changes(self, by: str, other: Any = None, instead: str = "build a new tensor, with cat or where") -> None:
         """Say that `by` is about to change the data in place, with `other`. Raises AutogradError where a gradient
-        would be lost or wrong.
+        would be lost or wrong, with what to do instead.
         """
         if _now.recording and self.requires_grad:
-            what = "a leaf that requires a gradient" if self.is_leaf else f"a tensor made by {self.node.name}"
-            raise AutogradError(f"{by} would change {what} in place: write x = x + y, or change it inside no_grad()")
+            what = "a leaf that requires a gradient" if self.node is None else f"a tensor made by {self.node.name}"
+            advice = "do it inside no_grad()" if self.node is None else instead
+            raise AutogradError(f"{by} would change {what} in place: {advice}")
         if _now.recording and isinstance(other, Tensor) and other.requires_grad:
-            raise AutogradError(
-                f"{by} would lose the gradient of what it writes: build a new tensor, with cat or where"
-            )
+            raise AutogradError(f"{by} would lose the gradient of what it writes: {instead}")
         self.version.count += 1
         self.version.by = by
+
+    def _compute(self, by: str, compute: np.ufunc, other: Any, instead: str, alpha: float = 1.0) -> "Tensor":
+        """self = compute(self, alpha * other), in place."""
+        self.changes(by, other, instead)
+        y = other if isinstance(other, (np.ndarray, float)) else as_tensor(other, like=self).data
+        try:
+            compute(self.data, y if alpha == 1.0 else alpha * y, self.data)
+        except (TypeError, ValueError) as error:  # of shape, of dtype, of memory that cannot be written to
+            kind = ShapeError if "broadcast" in str(error) else AutogradError
+            raise kind(f"{by} in a tensor of shape {self.shape}: {str(error).strip()}") from None
+        return self
 
     def copy_(self, other: Any) -> "Tensor":
         self.changes("copy_", other)
@@ -296,14 +346,28 @@ class Tensor:
         return self
 
     def add_(self, other: Any, *, alpha: float = 1.0) -> "Tensor":
-        self.changes("add_", other)
-        self.data += _array(other) if alpha == 1.0 else alpha * _array(other)
-        return self
+        return self._compute("add_", np.add, other, "write x = x + y", alpha)
+
+    def sub_(self, other: Any) -> "Tensor":
+        return self._compute("sub_", np.subtract, other, "write x = x - y")
 
     def mul_(self, other: Any) -> "Tensor":
-        self.changes("mul_", other)
-        self.data *= _array(other)
-        return self
+        return self._compute("mul_", np.multiply, other, "write x = x * y")
+
+    def div_(self, other: Any) -> "Tensor":
+        return self._compute("div_", np.true_divide, other, "write x = x / y")
+
+    def __iadd__(self, other: Any) -> "Tensor":
+        return self._compute("x += y", np.add, other, "write x = x + y")
+
+    def __isub__(self, other: Any) -> "Tensor":
+        return self._compute("x -= y", np.subtract, other, "write x = x - y")
+
+    def __imul__(self, other: Any) -> "Tensor":
+        return self._compute("x *= y", np.multiply, other, "write x = x * y")
+
+    def __itruediv__(self, other: Any) -> "Tensor":
+        return self._compute("x /= y", np.true_divide, other, "write x = x / y")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.changes("an assignment to x[...]", value)
@@ -405,6 +469,18 @@ class Tensor:
     def abs(self) -> "Tensor":
         return ops.abs(self)
 
+    def sin(self) -> "Tensor":
+        return ops.sin(self)
+
+    def cos(self) -> "Tensor":
+        return ops.cos(self)
+
+    def pow(self, exponent: Any) -> "Tensor":
+        return self**exponent
+
+    def matmul(self, other: Any) -> "Tensor":
+        return ops.matmul(self, other)
+
     def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
         return ops.clamp(self, min, max)
 
@@ -420,11 +496,28 @@ class Tensor:
     def var(self, dim: Any = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
         return ops.var(self, dim, keepdim, correction)
 
+    def std(self, dim: Any = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
+        return _root(ops.var(self, dim, keepdim, correction))
+
+    def norm(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+        """The root of the sum of squares."""
+        return _root(ops.sum(self * self, dim, keepdim))
+
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
         return ops.max(self, dim, keepdim)
 
+    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        found = ops.max(-self, dim, keepdim)
+        return -found if dim is None else (-found[0], found[1])
+
     def amax(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
         return ops.amax(self, dim, keepdim)
+
+    def amin(self, dim: Any = None, keepdim: bool = False) -> "Tensor":
+        return ops.amin(self, dim, keepdim)
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Array:
+        return np.argmax(self.data, dim, keepdims=keepdim)
 
     def cumsum(self, dim: int) -> "Tensor":
         return ops.cumsum(self, dim)
@@ -472,6 +565,12 @@ class Tensor:
     def gather(self, dim: int, indices: Any) -> "Tensor":
         return ops.gather(self, dim, indices)
 
+    def double(self) -> "Tensor":
+        return ops.astype(self, np.float64)
+
+    def float(self) -> "Tensor":  # last: in what stands above, float is Python's
+        return ops.astype(self, np.float32)
+
 
 def _sizes(given: tuple[Any, ...]) -> tuple[int, ...]:
     """x.reshape(2, 3) and x.reshape((2, 3)) are the same."""
@@ -482,12 +581,47 @@ def _array(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
 
+def _as_array(x: Any) -> Any:
+    """For NumPy: arrays in place of tensors, in lists and tuples, too."""
+    if isinstance(x, Tensor):
+        return np.asarray(x)
+    return type(x)(map(_as_array, x)) if type(x) in (list, tuple) else x
+
+
+OF_SHAPE = {np.shape, np.ndim, np.size, np.zeros_like, np.ones_like}  # NumPy's functions in which no gradient is lost
+NUMBERS = "fiub"  # kinds of dtypes: floats, integers with and without a sign, bool
+
+
+def _numbers(data: Any) -> Array:
+    """What is no array as one, Python's floats as float32. Raises AutogradError."""
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise AutogradError("a tensor is made of lists of equal lengths, got some of different ones") from None
+    if array.dtype.kind not in NUMBERS:
+        kind = type(data).__name__
+        if data is None:
+            got = "None: is it the .grad of a leaf that no backward has reached?"
+        else:
+            got = f"a {kind}" if array.ndim == 0 else f"a {kind} of dtype {array.dtype}"
+        raise AutogradError(f"a tensor is made of real numbers, got {got}")
+    own = isinstance(data, (np.ndarray, np.generic))  # NumPy's floats stay as they are
+    return array.astype(np.float32) if array.dtype == np.float64 and not own else array
+
+
+def _root(x: Tensor) -> Tensor:
+    """The square root, with a slope of 0 at 0, as in PyTorch's std and norm."""
+    at_zero = x.data == 0
+    return ops.where(at_zero, 0.0, ops.where(at_zero, 1.0, x).sqrt())
+
+
 def as_tensor(x: Any, like: "Tensor | None" = None) -> Tensor:
-    """A tensor as it is; a number or an array as one, a plain number in the dtype of `like`."""
+    """A tensor as it is; an array as one; a plain number, Python's or NumPy's, as one in the dtype of `like`."""
     if isinstance(x, Tensor):
         return x
-    if like is not None and not isinstance(x, np.ndarray | np.generic) and np.ndim(x) == 0:
-        return Tensor(np.asarray(x, dtype=np.result_type(like.dtype, x)))
+    if like is not None and isinstance(x, (int, float, np.number, np.bool_)):
+        number = x.item() if isinstance(x, np.generic) else x
+        return Tensor(np.asarray(number, dtype=np.result_type(like.dtype, number)))
     return Tensor(x)
 
 
@@ -499,9 +633,16 @@ def record(
     view_of: Tensor | None = None,
     composed: Callable[..., Tensor] | None = None,
 ) -> Tensor:
-    """The tensor that an op made, and how gradients go back from it.
+    """The tensor that an op made, and how gradients go back from it. An op of your own ends with it:
 
-    edges           (input, gradient): gradient(g) -> the input's gradient, of its shape or of one broadcast from it
+        def cube(x):
+            return record("cube", x.data**3, (x, lambda g: g * x * x * 3))
+
+    edges           (input, gradient): gradient(g) -> the input's gradient, a Tensor of its shape or of one broadcast
+                    from it. Make it of tensors and `ops`: what is computed on arrays, as Tensor(g.data * 2), counts as
+                    a constant, and the second derivative is wrong without a word. Arrays that are constants, as a mask,
+                    may stand in it. Tensors that it holds on to are watched for changes in place: in its closure or
+                    defaults, in the arguments of a partial, in an object's attributes, and in lists and tuples there
     reads_output    the gradients are called with the output, too: gradient(g, y)
     view_of         the tensor whose memory `data` shares
     composed        of a fused op, whose gradients are arithmetic on arrays: the same from simpler ops, of the inputs;
@@ -526,20 +667,21 @@ def record(
 
 def grad(
     y: Tensor,
-    xs: Sequence[Tensor],
+    xs: Tensor | Sequence[Tensor],
     gradient: Any = None,
     *,
     create_graph: bool = False,
     retain_graph: bool | None = None,
     allow_unused: bool = False,
 ) -> tuple[Tensor, ...]:
-    """The gradients of y with respect to each of xs, leaves or not. No `.grad` is touched.
+    """The gradients of y with respect to each of xs (or to xs alone), leaves or not: a tuple. No `.grad` is touched.
 
     create_graph: record how they are made, so that they can be differentiated again; the graph stays, as with
     retain_graph. allow_unused: a gradient of zeros for what has no part in y, else AutogradError.
     """
+    xs = [xs] if isinstance(xs, Tensor) else xs
     for i, x in enumerate(xs):
-        if not x.requires_grad:
+        if not (isinstance(x, Tensor) and x.requires_grad):
             raise AutogradError(f"input {i} of grad requires no gradient: make it with requires_grad=True")
     retain = create_graph if retain_graph is None else retain_graph
     found = walk(y, _first_gradient(y, gradient), xs, create_graph, retain)

@@ -12,6 +12,7 @@ Nothing is recursive: a graph may be a hundred thousand nodes deep.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from kakehashi.autograd import ops
 from kakehashi.autograd.tensor import AutogradError, Node, ShapeError, Tensor, as_tensor, mode, watchers
@@ -36,8 +37,9 @@ def uses(root: Vertex, wanted: set[Vertex] | None, beyond: bool) -> dict[Vertex,
     """How many gradients each vertex is sent that lies on a way from root to a wanted one (None: to any leaf).
 
     A vertex on such a way sends one to each of its inputs that is on one, too; two to an input that it has twice, as
-    x * x has. The root is there with 0, or nothing is, where it leads to none. beyond=False: ways end at the first
-    wanted vertex, and what is under it is not looked at. Raises AutogradError where the graph is freed (`inputs_of`).
+    x * x has. The root is sent none: it stands there with 0. Where it leads to no wanted vertex the dict is empty.
+    beyond=False: ways end at the first wanted vertex, and what is under it is not looked at. Raises AutogradError where
+    the graph is freed (`inputs_of`).
     """
     inputs: dict[Vertex, list[Vertex]] = {}
     order: list[Vertex] = []  # a vertex comes after all its inputs
@@ -69,7 +71,7 @@ def shares(node: Node, g: Tensor, create_graph: bool, waits: Mapping[Vertex, int
     node.output is not None, output_of(node), too. A share is its input's in shape (`sum_to`) and dtype: node.likes has
     both. Each of `watchers` is called with (f"the gradient of {node.name}", share, [g], node). With create_graph the
     shares of a fused op (one with node.composed) are `recomposed`. Raises AutogradError where a value that the
-    gradients need was changed in place (`node.check`).
+    gradients need was changed in place (`node.check`), or where what a gradient gives is none (`sound`).
     """
     node.check()
     inputs = inputs_of(node)
@@ -81,7 +83,7 @@ def shares(node: Node, g: Tensor, create_graph: bool, waits: Mapping[Vertex, int
     made = () if node.output is None else (output_of(node),)
     for below, gradient, (shape, dtype) in zip(inputs, node.gradients, node.likes, strict=True):
         if below in waits:
-            share = sum_to(gradient(g, *made), shape)
+            share = sum_to(sound(node, gradient(g, *made), shape), shape)
             for watch in watchers:
                 watch(f"the gradient of {node.name}", share, [g], node)
             # of a float32 beside a float64 the gradient came back as float64
@@ -182,6 +184,18 @@ def output_of(node: Node) -> Tensor:
     y = Tensor(data)
     y.node, y.requires_grad, y.version = node, True, version
     return y
+
+
+def sound(node: Node, share: Any, shape: tuple[int, ...]) -> Tensor:
+    """What a gradient of the node gave for an input of this shape. Raises AutogradError where it cannot be that."""
+    if not isinstance(share, Tensor):
+        given = type(share).__name__
+        raise AutogradError(f"the gradient of {node.name} gave {given}: it must give a Tensor made from g by ops")
+    if share.data.shape != shape:
+        pairs = zip(shape[::-1], share.shape[::-1], strict=False)  # lined up from the last axis
+        if share.ndim < len(shape) or any(n not in (1, m) for n, m in pairs):
+            raise ShapeError(f"the gradient of {node.name} gave shape {share.shape} for an input of shape {shape}")
+    return share
 
 
 def hooked(hook: Callable, g: Tensor) -> Tensor:

@@ -118,9 +118,8 @@ FAULTS = (
         "place",
         MODULE,
         (
-            Edit("where", "chosen, other = Tensor(mask), Tensor(~mask)", ""),
-            Edit("where", "lambda g: g * chosen", "lambda g: g"),
-            Edit("where", "lambda g: g * other", "lambda g: g"),
+            Edit("where", "lambda g: _kept_at(mask, g)", "lambda g: g"),
+            Edit("where", "lambda g: _kept_at(~mask, g)", "lambda g: g"),
         ),
         changes=("grad",),
         level=2,
@@ -191,6 +190,7 @@ FAULTS = (
         ),
         changes=("grad",),
         level=2,
+        crashes=True,
     ),
     Fault(
         "ops-pad-frame-shifts",

@@ -156,7 +156,7 @@ FAULTS = (
                 """
                 for below, gradient, (shape, dtype) in zip(inputs, node.gradients, node.likes, strict=True):
                     if below in waits:
-                        share = sum_to(gradient(g, *made), shape)
+                        share = sum_to(sound(node, gradient(g, *made), shape), shape)
                         for watch in watchers:
                             watch(f"the gradient of {node.name}", share, [g], node)
                         yield below, share if share.dtype == dtype else ops.astype(share, dtype)

@@ -30,6 +30,7 @@ M = TypeVar("M", bound=nn.Module)
 
 # float32 rounds at 6e-8; the same sums in another order, through a block and back, differ by 1e-6 of the largest value
 TOLERANCE = 3e-5
+LONGEST = 300  # characters of a learner's value or error that are shown
 
 
 class Wrong(Exception):
@@ -45,7 +46,12 @@ def plain(value: Any) -> Any:
     """A value that JSON can hold."""
     if isinstance(value, Tensor | autograd.Tensor | np.ndarray | np.generic):
         value = value.tolist()
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+    return value if isinstance(value, bool | int | float | None) else brief(str(value))
+
+
+def brief(text: str) -> str:
+    """A text as long as a person reads it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def check(symbol: str, order: int) -> Callable[[Callable], Callable]:

@@ -53,7 +53,8 @@ class Grade:
     results: verdicts in the order they fell. blank: symbols still to build. borrowed: what the reference lends the
     file, of the station or not. whole: the station was asked for and not some of its symbols. right: nothing that was
     asked for is blank or wrong. why: what ended the grading early (a syntax error, a crash, ...), the last of the
-    results, too, if a check was running. log: what the learner's code printed.
+    results, too, if a check was running; or that failures may come from what was given and is altered. log: what the
+    learner's code printed.
     """
 
     station: str
@@ -72,7 +73,7 @@ class Grade:
 
     @property
     def failures(self) -> list[Result]:
-        """The checks that failed, and what ended the grading early."""
+        """The checks that failed, and why."""
         failed = [result for result in self.results if not result.ok]
         return failed + ([self.why] if self.why and self.why not in failed else [])
 
@@ -177,9 +178,12 @@ class Grader:
         message: dict = {}
         while "end" not in message:
             line = self.worker.stdout.readline()
-            if not line:
+            if line:
+                message = json.loads(line)
+            elif 0 <= (code := self.worker.wait()) <= 128:
                 raise RuntimeError(f"the grading worker ended:\n{self.errors.read_text(encoding='utf-8')}")
-            message = json.loads(line)
+            else:  # a signal, 128 + its number under `sandbox.isolate`: the learner's code killed its parent
+                message = {"end": {"late": False, "code": min(code, 128 - code), "log": "", "trace": ""}}
             yield message
 
     def _start(self) -> None:

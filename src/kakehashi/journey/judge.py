@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from kakehashi import autograd, source
 from kakehashi.journey import stations
-from kakehashi.journey.checking import Wrong, tensor
+from kakehashi.journey.checking import Wrong, brief, tensor
 
 WATCHED = ("torch", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.autograd", "torch.optim")
 
@@ -45,34 +45,53 @@ class Judge:
         self.file, self.text, self.reference = request["file"], request["text"], request["reference"]
         self.subjects = [[symbol] for symbol in request["symbols"]] + [None] * request["house"]
         self.tell = tell
+        self.lines = re.split(r"\r\n|\r|\n", self.text)
+        self.modules = dict(sys.modules)
 
     def run(self) -> int:
-        """Tell each verdict as it falls; return how many checks were run. A file that does not load ends it."""
+        """Tell each verdict as it falls; return how many checks were run. A file that does not load ends it.
+
+        Where a symbol failed alone, what of the given the file has in another way is told last: it may be the reason.
+        """
         ref = source.load(self.reference)
         self.torch = Torch()
         self.tell({"running": ""})
-        count = 0
+        count, failed = 0, False
         for subject in self.subjects:
             symbol = subject[0] if subject else ""
             code = self.compose(subject)
             started = time.perf_counter()
             reset_switches()
+            accused = ""  # what the file does while it loads is no symbol's fault
             try:
                 mine = source.load(self.file, code)
                 self.torch.refuse_changes()
+                accused = symbol
                 for each in subject or self.station.symbols:
                     self.refuse_import(mine, each)
                     watch_results(mine, ref, each)
             except BaseException as error:
-                self.report(stations.Check("", symbol, 0), started, error)
+                self.report(stations.Check("", accused, 0), started, error)
                 return count
             for check in self.station.checks:
                 if self.station.owner(check.symbol) == symbol:
                     self.tell({"running": check.id})
                     started = time.perf_counter()
-                    self.report(check, started, self.failure(check, mine, ref), mine)
+                    error = self.failure(check, mine, ref)
+                    self.report(check, started, error, mine)
                     count += 1
+                    failed |= bool(error and symbol)
+        if failed and (altered := self.altered()):
+            name, line = next(iter(altered.items()))
+            verdict = {"check": "", "symbol": "", "ok": False, "key": "given", "values": {"names": ", ".join(altered)}}
+            self.tell(verdict | {"where": {"file": self.file, "line": line, "symbol": name}, "ms": 0.0})
         return count
+
+    def altered(self) -> dict[str, int]:
+        """What the file has in another way than it was given, and is not judged: name -> line."""
+        judged = {"Config", *(symbol.split(".")[0] for symbol in self.station.symbols)}
+        found = source.altered(self.text, source.read(self.reference))
+        return {name: line for name, line in found.items() if name not in judged}
 
     def compose(self, subject: list[str] | None):
         """The learner's code with all but the subject from the reference; None: all that the learner has written."""
@@ -117,6 +136,7 @@ class Judge:
         self, check: stations.Check, started: float, error: BaseException | None, mine: ModuleType | None = None
     ) -> None:
         """Tell the verdict of a check: ok, or the key, values and place of what went wrong."""
+        sys.modules.update(self.modules)  # what we call imports, and a learner's code may have emptied it
         ms = round(1000 * (time.perf_counter() - started), 1)
         key, values, where = self.explain(error) if error else ("", {}, None)
         if error and not where:
@@ -132,16 +152,22 @@ class Judge:
         where, code, seen, borrowed = None, "", "", ""
         for frame, line in frames(error):
             name = frame.f_code.co_qualname
-            if frame.f_code.co_filename == self.file:
+            if frame.f_code.co_filename == self.file and line > len(self.lines):
+                borrowed = Path(self.reference).name  # a definition's head runs among the learner's statements
+            elif frame.f_code.co_filename == self.file:
                 where, borrowed = {"file": self.file, "line": line, "symbol": name}, ""
-                code = self.text.split("\n")[line - 1].strip()
+                code = brief(self.lines[line - 1].strip())
                 seen = shapes(code, frame)
             elif frame.f_code.co_filename == self.reference and frame.f_globals.get("__file__") == self.file:
                 borrowed = name
         if isinstance(error, Wrong):
             return error.key, error.values, where
-        words = (f"{type(error).__name__}: {error}".strip().splitlines() or [""])[0]
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        try:
+            said = str(error)
+        except BaseException:  # the learner's own __str__
+            said = "(its __str__ fails)"
+        words = brief(f"{type(error).__name__}: {said}".splitlines()[0].strip())
+        if isinstance(error, MemoryError) or "allocate memory" in said:
             return "memory", {"error": words, "limit": self.station.memory >> 20}, where
         values = {"error": words, "code": code, "shapes": seen}
         if borrowed:

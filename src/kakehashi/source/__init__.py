@@ -5,7 +5,7 @@ inject, disguise, hide        a reviewable fault, and the same program in other 
 compose, composed, load       a learner's half-finished file made whole and run
 """
 
-from kakehashi.source.cut import Hints, Import, blank, empty, fill, hints, lint_imports, strip_comments
+from kakehashi.source.cut import Hints, Import, altered, blank, empty, fill, hints, lint_imports, strip_comments
 from kakehashi.source.disguise import disguise, hide
 from kakehashi.source.edit import DoesNotApply, Edit, Injected, inject
 from kakehashi.source.graft import compose, composed, load
@@ -18,6 +18,7 @@ __all__ = [
     "Import",
     "Injected",
     "SourceError",
+    "altered",
     "blank",
     "compose",
     "composed",

@@ -4,10 +4,14 @@ import ast
 import re
 import tokenize
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from kakehashi.source.text import Definition, Function, SourceError, Splice, Text, bound, parsed
+
+KAKEHASHI = Path(__file__).parent.parent
 
 
 class Body(NamedTuple):
@@ -128,7 +132,8 @@ def empty(source: str, reference: str, symbols: Iterable[str]) -> list[str]:
     """What of the symbols is still to be written in the source: blank, or missing.
 
     A class that is there is asked method by method for those left blank (one it lacks may be inherited, or not needed
-    the way it is built); a method asked for by name must be there. What the reference leaves blank is never empty.
+    the way it is built); a method asked for by name must be there, if only by assignment or inheritance. What the
+    reference leaves blank is never empty.
     """
     text, model = parsed(source, "the file"), parsed(reference, "the reference")
     others = set().union(*map(bound, text.tree.body)) - set(text.symbols)  # `GELU = nn.GELU` is written, too
@@ -138,9 +143,53 @@ def empty(source: str, reference: str, symbols: Iterable[str]) -> list[str]:
         if symbol in text.symbols:
             written = not is_blank(text.symbols[symbol][-1]) or is_blank(asked)
             result += blank_functions(text, model, symbol) or ([] if written else [symbol])
-        elif symbol not in others:
+        elif symbol not in others and not _provided(text, symbol):
             result.append(symbol)
     return list(dict.fromkeys(result))
+
+
+def _provided(text: Text, symbol: str) -> bool:
+    """True if a class has a method without a `def` in its own body: `__radd__ = __add__`, or inherited from a class of
+    the text."""
+    owner, _, name = symbol.rpartition(".")
+    owners = [owner]
+    for each in owners:
+        for node in text.symbols.get(each, ()):
+            for statement in node.body:
+                if name in bound(statement) and not (isinstance(statement, Definition) and is_blank(statement)):
+                    return True
+            bases = node.bases if isinstance(node, ast.ClassDef) else []
+            owners += [base.id for base in bases if isinstance(base, ast.Name) and base.id not in owners]
+    return False
+
+
+def altered(source: str, reference: str) -> dict[str, int]:
+    """The functions and classes that a source writes at its top level in another way than the reference: name -> line.
+
+    Comments, docstrings and annotations make no other way; what is blank is not written.
+    """
+    text, model = parsed(source, "the file"), parsed(reference, "the reference")
+    both = {name: text.symbols[name][-1] for name in model.symbols if "." not in name and name in text.symbols}
+    return {
+        name: node.lineno
+        for name, node in both.items()
+        if not is_blank(node) and _program(node) != _program(model.symbols[name][-1])
+    }
+
+
+def _program(definition: Definition) -> str:
+    """What of a definition Python runs, in one form."""
+    definition = deepcopy(definition)
+    for node in ast.walk(definition):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+        elif isinstance(node, Definition):
+            del node.body[: ast.get_docstring(node) is not None]
+            if not isinstance(node, ast.ClassDef):
+                node.returns = None
+    return ast.dump(definition)
 
 
 def blank_functions(text: Text, model: Text, symbol: str) -> list[str]:
@@ -226,13 +275,19 @@ class Import(NamedTuple):
 
 
 def lint_imports(source: str, reference: str) -> list[Import]:
-    """Imports of the answers: of `kakehashi.models`, `kakehashi.autograd` or a file in them that the reference does not
-    import itself.
+    """Imports of the answers: of `kakehashi.models`, `kakehashi.autograd`, a file in them that the reference does not
+    import itself, or a name that the reference defines. Other names of these packages (Tensor, ShapeError) are free.
 
     The commonest accident: an editor's auto-import.
     """
     allowed = {each.module for each in _imports(reference)}
-    return [each for each in _imports(source) if each.module not in allowed]
+    answers = {"*", *parsed(reference).symbols}
+
+    def is_answer(module: str) -> bool:
+        _, package, *names = module.split(".")
+        return not names or names[0] in answers or (KAKEHASHI / package / f"{names[0]}.py").is_file()
+
+    return [each for each in _imports(source) if each.module not in allowed and is_answer(each.module)]
 
 
 def _imports(source: str) -> list[Import]:

@@ -1,6 +1,8 @@
 """A half-finished file made whole: what the learner has not written comes from the reference, each line keeping the
 file and number it came from."""
 
+import __future__
+
 import ast
 import hashlib
 import sys
@@ -24,6 +26,7 @@ def compose(
     Definitions are borrowed whole, for two halves of a class seldom agree on their attributes; only in a class that is
     the learner's, methods left blank are borrowed singly. What the learner alone has (helpers, imports) always stays;
     imports and constants it lacks are added. Tracebacks and inspect.getsource of a function find the file it stands in.
+    Annotations are not evaluated: a borrowed one may name what the learner defines further down.
     Raises SourceError while one of `mine` is blank or missing: else the reference would pass in its place.
     """
     weave, borrowed = _graft(parsed(learner, str(learner_path)), parsed(reference, str(reference_path)), mine)
@@ -37,7 +40,8 @@ def compose(
             # several added lines may count as one, and compile() refuses a node that ends before it begins
             if node.lineno == node.end_lineno:
                 node.end_col_offset = max(node.col_offset, node.end_col_offset)
-    return _settle(_compiled(tree, learner_path), weave.offset, str(reference_path)), borrowed
+    code = _compiled(tree, learner_path, __future__.annotations.compiler_flag)
+    return _settle(code, weave.offset, str(reference_path)), borrowed
 
 
 def composed(
@@ -160,9 +164,9 @@ def _first_line(text: Text) -> int:
     return first
 
 
-def _compiled(tree: ast.Module, path: str | Path) -> CodeType:
+def _compiled(tree: ast.Module, path: str | Path, flags: int = 0) -> CodeType:
     with syntax_errors(str(path)):  # some errors show only here: `return` outside a function
-        return compile(tree, str(path), "exec", dont_inherit=True)
+        return compile(tree, str(path), "exec", flags, dont_inherit=True)
 
 
 def _settle(code: CodeType, offset: int, path: str) -> CodeType:

@@ -14,6 +14,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from kakehashi import autograd
 from kakehashi.journey.checking import TOLERANCE, Wrong, check, finite, same
 from kakehashi.journey.lm_checks import alike
 
@@ -80,7 +81,9 @@ def barred(mine: ModuleType, name: str, other: str) -> AbstractContextManager:
 
 
 def compare(name: str, mine: Any, right: Array, known: Known = ()) -> None:
-    """`same`, but a known mistake is named, and a dtype that was not kept."""
+    """`same`, but a known mistake is named, and a dtype that was not kept, and what is no array."""
+    if isinstance(mine, torch.Tensor | autograd.Tensor):
+        raise Wrong("no_array", name=name)
     tol = TOLERANCE if right.dtype == np.float32 else EXACT
     try:
         same(name, mine, right, tol=tol)
@@ -225,9 +228,14 @@ def norm_goes_back_line_by_line(mine, ref, rng):
 @check("batch_norm_backward", 310)
 def norm_of_one_row(mine, ref, rng):
     """Stays: who divides by B - 1 is caught above, and sees here why it cannot be right: one row leaves nothing."""
+    one_row(ref, rng, lambda *given: mine.batch_norm_backward(*given)[0])
+
+
+def one_row(ref: ModuleType, rng: torch.Generator, back: Callable[[Array, Any, Array], Array]) -> None:
+    """back(dy, kept, weight) of one row is 0. Raises Wrong "norm_one_row"."""
     x, weight, bias, dy = (normal(rng, np.float64, np.array, *shape) for shape in ((1, 3), (3,), (3,), (1, 3)))
     with np.errstate(all="ignore"):
-        dx = mine.batch_norm_backward(dy, ref.batch_norm(x, weight, bias)[1], weight)[0]
+        dx = back(dy, ref.batch_norm(x, weight, bias)[1], weight)
     if (largest := finite("dx of one row", dx).abs().max()) > 1e-6:
         raise Wrong("norm_one_row", seen=largest)
 
@@ -327,6 +335,7 @@ def norm_goes_back_in_one_line(mine, ref, rng):
         with barred(mine, "batch_norm_backward_short", "batch_norm_backward"):
             result = untouched("batch_norm_backward_short", mine.batch_norm_backward_short, dy, kept, weight)
         compare("dx", result, right, short_mistakes(ref, dy, kept, weight))
+    one_row(ref, rng, mine.batch_norm_backward_short)
 
 
 def short_mistakes(ref: ModuleType, dy: Array, kept: Any, weight: Array) -> Known:
@@ -423,11 +432,15 @@ def loss_goes_back_line_by_line(mine, ref, rng):
 
 @check("cross_entropy_backward", 610)
 def loss_of_a_hopeless_target(mine, ref, rng):
-    """A target whose probability is rounded to 0 learns most of all."""
+    hopeless_target(ref, mine.cross_entropy_backward)
+
+
+def hopeless_target(ref: ModuleType, back: Callable[[Any, Array], Array]) -> None:
+    """A target whose probability is rounded to 0 learns most of all. Raises Wrong "ce_hopeless", as `compare` does."""
     targets = np.array([0, 1])
     kept = ref.cross_entropy(np.array([[0.0, 2000.0, 0.0], [0.0, 0.0, 1.0]]), targets)[1]
     with np.errstate(all="ignore"):
-        result = mine.cross_entropy_backward(kept, targets)
+        result = back(kept, targets)
     if not np.isfinite(result).all():
         raise Wrong("ce_hopeless", seen=np.ravel(result)[0])
     compare("dlogits", result, ref.cross_entropy_backward(kept, targets), score_mistakes(kept, targets))
@@ -436,6 +449,7 @@ def loss_of_a_hopeless_target(mine, ref, rng):
 @check("cross_entropy_backward_short", 700)
 def loss_goes_back_in_one_line(mine, ref, rng):
     scores_go_back(mine, ref, rng, "cross_entropy_backward_short", "cross_entropy_backward")
+    hopeless_target(ref, mine.cross_entropy_backward_short)
 
 
 # The whole
@@ -457,8 +471,10 @@ def batch(rng: torch.Generator) -> tuple[Array, Array]:
 
 @check("backward", 800)
 def backward_goes_through_all_layers(mine, ref, rng):
-    for dtype in (np.float64, np.float32):
+    returned = []
+    for dtype, slope in ((np.float64, 20), (np.float32, 1)):
         weights = model(rng, dtype)
+        weights["output.weight"] *= slope  # what goes back through it is larger than 1
         passed = ref.forward(weights, *batch(rng))[1]
         gradients = untouched("backward", mine.backward, weights, passed)
         if not isinstance(gradients, Mapping):
@@ -471,6 +487,10 @@ def backward_goes_through_all_layers(mine, ref, rng):
                 raise Wrong("backward_extra", name=name)
         for name, right in ref.backward(weights, passed).items():
             compare(name, gradients[name], right, whole_mistakes(ref, weights, passed, name))
+            returned.append((name, gradients, gradients[name].copy()))
+    for name, gradients, value in returned:
+        if not np.array_equal(gradients[name], value):
+            raise Wrong("backward_shared", name=name)
 
 
 def whole_mistakes(ref: ModuleType, w: Mapping[str, Array], passed: Any, name: str) -> Known:

@@ -238,12 +238,15 @@ def says_what_it_shares(case: Case, y: Tensor, leaves: Sequence[Tensor]) -> None
             raise Wrong("op_view_unsaid" if shares else "op_view_false", name=str(case))
 
 
-def names_the_shapes(mine: ModuleType, case: Case) -> None:
-    """Shapes that do not fit are a ShapeError that says op and shapes. Raises Wrong "op_error_*"."""
+def names_the_shapes(mine: ModuleType, case: Case, composed: bool = False) -> None:
+    """Shapes that do not fit are a ShapeError that says op and shapes. Raises Wrong "op_error_*".
+
+    composed: of an op that may be made of others it is enough to say the shapes.
+    """
     try:
         made(mine, case, case.leaves())
     except ShapeError as error:
-        for each in (case.op, *(str(x.shape) for x in case.arrays)):
+        for each in (*(() if composed else (case.op,)), *(str(x.shape) for x in case.arrays)):
             if each not in str(error):
                 raise Wrong("op_error_words", name=str(case), seen=str(error), missing=each) from error
     except Wrong:
@@ -261,9 +264,10 @@ def draw(rng: torch.Generator, *size: int) -> Array:
     return torch.randn(size, generator=rng, dtype=torch.float64).numpy()
 
 
-def positive(rng: torch.Generator, *size: int) -> Array:
-    """Between 0.5 and 2: to be divided by."""
-    return (0.5 + 1.5 * torch.rand(size, generator=rng, dtype=torch.float64)).numpy()
+def apart(rng: torch.Generator, *size: int) -> Array:
+    """Of either sign, 0.5 to 2 away from 0: to be divided by."""
+    sign = 2 * torch.randint(2, size, generator=rng) - 1
+    return (sign * (0.5 + 1.5 * torch.rand(size, generator=rng, dtype=torch.float64))).numpy()
 
 
 def holes(x: Array) -> Array:
@@ -287,18 +291,30 @@ def everywhere(mine, ref, rng, op, *cases, before=(), listed=False, numbers=draw
 def takes_numbers(mine, ref, rng, op):
     """A plain number on either side leaves the other's dtype. Raises Wrong "op_number"."""
     for dtype in (np.float32, np.float64):
-        x = positive(rng, 2, 3).astype(dtype)
-        for case in (Case(op, (x,), after=(3,)), Case(op, (x,), before=(0.5,))):
+        x = apart(rng, 2, 3).astype(dtype)
+        zero = () if op == "div" else (Case(op, (x,), after=(0,)),)
+        for case in (Case(op, (x,), after=(3,)), Case(op, (x,), before=(0.5,)), Case(op, (x,), before=(0,)), *zero):
             y = made(mine, case, case.leaves())
             if y.dtype != dtype:
                 raise Wrong("op_number", name=str(case), seen=y.dtype, expected=np.dtype(dtype))
             trial(mine, ref, case)
 
 
-def used_twice(mine, ref, rng, op):
+def takes_arrays(mine, ref, rng, op):
+    """An array on either side, and tensors of two dtypes: the result has the wider one."""
+    x, y = apart(rng, 3, 3), apart(rng, 3, 3)
+    for case in (Case(op, (x,), after=(y,)), Case(op, (x,), before=(y,)), Case(op, (x.astype(np.float32), y))):
+        trial(mine, ref, case)
+
+
+def used_twice(mine, ref, rng, op, *before):
     """op(x, x): the gradient is the sum over both places."""
-    x, w = Tensor(positive(rng, 3, 3), requires_grad=True), draw(rng, 3, 3)
-    own, right = (grad(getattr(module, op)(x, x), [x], w)[0] for module in (mine, ref))
+    x = Tensor(apart(rng, 3, 3), requires_grad=True)
+    case = Case(op, (x.data, x.data), before)
+    y = made(mine, case, [x, x])
+    sends_tensors(case, y)
+    w = draw(rng, *y.shape)
+    own, right = grad(y, [x], w)[0], grad(case.call(ref, [x, x]), [x], w)[0]
     same(f"{op}(x, x): d/d input 1", own, right.data, tol=EXACT)
 
 
@@ -317,6 +333,8 @@ def exp_is_its_own_slope(mine, ref, rng):
     }
     trial(mine, ref, case, slopes, value={"exp_base": lambda x: 2**x})
     everywhere(mine, ref, rng, "exp", *([size] for size in ONE))
+    for far in (500.0, -30.0):
+        trial(mine, ref, Case("exp", (np.array([far]),)))
 
 
 @check("tanh", 110)
@@ -367,8 +385,9 @@ def add_hands_on(mine, ref, rng):
 
 
 @check("add", 210)
-def add_takes_numbers(mine, ref, rng):
+def add_takes_what_it_is_given(mine, ref, rng):
     takes_numbers(mine, ref, rng, "add")
+    takes_arrays(mine, ref, rng, "add")
 
 
 @check("add", 220)
@@ -387,13 +406,15 @@ def mul_scales_by_the_other(mine, ref, rng):
 
 
 @check("mul", 240)
-def mul_takes_numbers(mine, ref, rng):
+def mul_takes_what_it_is_given(mine, ref, rng):
     takes_numbers(mine, ref, rng, "mul")
+    takes_arrays(mine, ref, rng, "mul")
+    names_the_shapes(mine, Case("mul", (draw(rng, 2, 3), draw(rng, 2, 4))))
 
 
 @check("div", 250)
 def div_follows_the_quotient_rule(mine, ref, rng):
-    case = Case("div", (draw(rng, 3, 4), positive(rng, 3, 4)))
+    case = Case("div", (draw(rng, 3, 4), apart(rng, 3, 4)))
     to_x = {"div_numerator": lambda w, x, y: w, "div_times": lambda w, x, y: w * y}
     to_y = {
         "div_sign": lambda w, x, y: w * x / (y * y),
@@ -401,12 +422,14 @@ def div_follows_the_quotient_rule(mine, ref, rng):
         "div_x_lost": lambda w, x, y: -w / (y * y),
     }
     trial(mine, ref, case, to_x, to_y, value={"div_floor": lambda x, y: x // y})
-    everywhere(mine, ref, rng, "div", *TWO, numbers=positive)
+    everywhere(mine, ref, rng, "div", *TWO, numbers=apart)
 
 
 @check("div", 260)
-def div_takes_numbers(mine, ref, rng):
+def div_takes_what_it_is_given(mine, ref, rng):
     takes_numbers(mine, ref, rng, "div")
+    takes_arrays(mine, ref, rng, "div")
+    names_the_shapes(mine, Case("div", (draw(rng, 2, 3), draw(rng, 2, 4))), composed=True)
 
 
 @check("where", 270)
@@ -420,6 +443,17 @@ def where_gives_to_whom_it_took_from(mine, ref, rng):
     everywhere(mine, ref, rng, "where", *sizes, before=(mask,))
     everywhere(mine, ref, rng, "where", *sizes[:2], before=(Tensor(mask),))
     everywhere(mine, ref, rng, "where", [[(0, 4), (4,)]], before=(mask[:0],))
+    x, y = draw(rng, 3, 4), draw(rng, 3, 4)
+    x[~mask], y[mask] = (np.inf, -np.inf, np.nan) * 2, (-np.inf, np.nan, np.inf) * 2
+    for case in (
+        Case("where", (x, y), (mask,)),
+        Case("where", (y,), (mask, 0.5)),
+        Case("where", (x,), (mask,), (0.5,)),
+    ):
+        if np.isnan(made(mine, case, case.leaves()).data).any():
+            raise Wrong("where_spills", name=str(case))
+        trial(mine, ref, case)
+    names_the_shapes(mine, Case("where", (draw(rng, 2, 4), draw(rng, 3, 4)), (mask,)), composed=True)
 
 
 @check("where", 280)
@@ -462,7 +496,8 @@ def sum_gives_each_term_the_whole(mine, ref, rng):
         ref,
         rng,
         "sum",
-        *([[(2, 3, 4)], *after] for after in ((), (1,), (-1,), (1, True), ((0, 2),), ((2, 0), True), ((-1, -2),))),
+        *([[(2, 3, 4)], *after] for after in ((), (1,), (-1,), (1, True), (None, True), ((0, 2),), ((2, 0), True))),
+        [[(2, 3, 4)], (-1, -2)],
         *([[(2, 3, 0)], *after] for after in ((2,), (0, True), ())),
         [[()]],
         [[(1, 1)], 0],
@@ -484,8 +519,10 @@ def amax_shares_among_equals(mine, ref, rng):
     tied = torch.randint(3, (2, 3, 4), generator=rng).double().numpy()
     for after in ((), (1,), (-1, True), ((0, 2),), ((2, 1), True)):
         trial(mine, ref, Case("amax", (tied,), after=after))
-    everywhere(mine, ref, rng, "amax", *([[(2, 3, 4)], *after] for after in ((), (1,), (-1, True), ((0, 2),))))
-    everywhere(mine, ref, rng, "amax", [[(1, 1)], 0], [[(0, 3)], 1])
+    cases = [[[(2, 3, 4)], *after] for after in ((), (1,), (-1, True), (None, True), ((0, 2),))]
+    everywhere(mine, ref, rng, "amax", *cases, [[(1, 1)], 0], [[(0, 3)], 1])
+    near = Case("amax", (np.array([[1.0, 1.0 + 1e-9, 1.0 - 1e-9]]),), after=(1,))
+    trial(mine, ref, near, {"amax_nearly": lambda w, x: stretched(w, 1, 3) / 3})
 
 
 @check("cumsum", 320)
@@ -525,20 +562,20 @@ def logsumexp_is_a_soft_maximum(mine, ref, rng):
     }
     trial(mine, ref, case, slopes, value=value)
     cases = [[[(2, 3, 4)], *after] for after in ((), (1,), (-1, True), (0, True), (-2,))]
-    everywhere(mine, ref, rng, "logsumexp", *cases, [[(0, 3)], 1], [[(1,)], 0])
+    everywhere(mine, ref, rng, "logsumexp", *cases, [[(0, 3)], 1], [[(1,)], 0], [[(1, 3)], 1])
 
 
 @check("logsumexp", 340)
 def logsumexp_overflows_nowhere(mine, ref, rng):
-    x = np.array([[1000.0, 1000.0, 999.0], [-1000.0, -1001.0, -np.inf], [-np.inf, -np.inf, -np.inf]])
+    x = np.array([[1000.0, 1000.0, 999.0], [-1000.0, -1001.0, -np.inf], [1e4, -1e4, 0.0], [-np.inf] * 3])
     leaf = Tensor(x, requires_grad=True)
     y = made(mine, Case("logsumexp", (x,)), [leaf])
     with np.errstate(all="ignore"):
-        slope = grad(y, [leaf], np.ones(3))[0]
+        slope = grad(y, [leaf], np.ones(4))[0]
     for name, value in (("logsumexp", y), ("logsumexp: d/d input 1", slope)):
-        if len(lost := value.data[:2][~np.isfinite(value.data[:2])]):
+        if len(lost := value.data[:3][~np.isfinite(value.data[:3])]):
             raise Wrong("lse_overflow", name=name, seen=lost[0])
-    if np.isnan(y.data[2]):
+    if np.isnan(y.data[3]):
         raise Wrong("lse_of_nothing")
     same("logsumexp", y, np.logaddexp.reduce(x, axis=1), tol=EXACT)
 
@@ -659,14 +696,16 @@ def getitem_adds_up_what_was_read_twice(mine, ref, rng):
 
 @check("getitem", 510)
 def getitem_keeps_its_index(mine, ref, rng):
-    x, w = draw(rng, 3, 4), draw(rng, 2, 4)
-    for given in (np.asarray, Tensor):
+    x = draw(rng, 3, 4)
+    for given in (np.asarray, Tensor, lambda rows: (rows, COLUMNS[:2]), np.ndarray.tolist):
         rows = np.array([2, 0])
-        right = placed(rows, w, (3, 4))
-        case = Case("getitem", (x,), after=(given(rows),))
+        index = given(rows)
+        case = Case("getitem", (x,), after=(index,))
         leaves = case.leaves()
         y = made(mine, case, leaves)
-        rows[:] = 1  # the next batch, in the same memory
+        w = draw(rng, *y.shape)
+        right = placed(ops.plain(index), w, (3, 4))
+        (index if isinstance(index, list) else rows)[:] = [1, 1]  # the next batch, in the same memory
         if not alike(gradients(case, y, leaves, Tensor(w))[0], right, EXACT):
             raise Wrong("op_reused", name="getitem", what="index")
 
@@ -734,6 +773,7 @@ def matmul_meets_its_transposes(mine, ref, rng):
     trial(mine, ref, case, to_x, to_y, value=value)
     everywhere(mine, ref, rng, "matmul", [[(2, 3), (3, 4)]], [[(0, 4), (4, 2)]], [[(3, 0), (0, 2)]], [[(1, 1), (1, 1)]])
     used_twice(mine, ref, rng, "matmul")
+    takes_arrays(mine, ref, rng, "matmul")
 
 
 @check("matmul", 610)
@@ -784,6 +824,7 @@ def einsum_gives_the_letters_back(mine, ref, rng):
         ("bhtd,bhsd->bhts", (2, 1, 3, 4), (2, 1, 5, 4)),
     ):
         everywhere(mine, ref, rng, "einsum", [sizes], [sizes], before=(equation,))
+    used_twice(mine, ref, rng, "einsum", "ij,ij->")
 
 
 @check("einsum", 650)

@@ -129,20 +129,24 @@ def sum_to_leaves_g_as_it_is(mine, ref, rng):
 @check("sum_to", 120)
 def sum_to_can_be_differentiated(mine, ref, rng):
     """Each number of g went into one sum: its slope is the weight of that."""
-    g, weights = leaf(rng, 4, 2, 3), numbers(rng, 2, 1)
-    result = mine.sum_to(g, (2, 1))
-    if not is_tensor("sum_to", result).requires_grad:
-        raise Wrong("sum_to_no_trace")
-    (slope,) = grad((result * weights).sum(), [g])
-    suspect("sum_to: the derivative of its result", slope, np.broadcast_to(weights, (4, 2, 3)))
+    for seen, shape in (((4, 2, 3), (2, 1)), ((4, 2, 3), (2, 3)), ((2, 3), (2, 1)), ((2, 3), (2, 3))):
+        g, weights = leaf(rng, *seen), numbers(rng, *shape)
+        result = mine.sum_to(g, shape)
+        if not is_tensor("sum_to", result).requires_grad:
+            raise Wrong("sum_to_no_trace", name=f"sum_to: {seen} to {shape}")
+        (slope,) = grad((result * weights).sum(), [g])
+        suspect("sum_to: the derivative of its result", slope, np.broadcast_to(weights, seen))
 
 
 # uses: graphs whose vertices have names, so that a verdict can say where
 
 
-def count(mine: ModuleType, *asked: Any) -> dict[Vertex, int]:
-    """uses(*asked), if it is a dict of vertices of the graph. Raises Wrong "uses_dict", "uses_key"."""
-    counts = mine.uses(*asked)
+def count(mine: ModuleType, root: Vertex, wanted: Any, beyond: bool) -> dict[Vertex, int]:
+    """What uses gives, if it is a dict of vertices. Raises Wrong "uses_dict", "uses_key", "uses_changes_wanted"."""
+    before = set(wanted or ())
+    counts = mine.uses(root, wanted, beyond)
+    if (after := set(wanted or ())) != before:
+        raise Wrong("uses_changes_wanted", seen=len(after), expected=len(before))
     if not isinstance(counts, Mapping):
         raise Wrong("uses_dict", seen=type(counts).__name__)
     for each in counts:
@@ -252,8 +256,8 @@ def uses_goes_beyond_or_not(mine, ref, rng):
     both = {key(y): 0, key(a): 1, x: 2}
     ends = {key(y): 0, key(a): 1, x: 1}
     wanted = {key(a), x}
-    suspect_counts(names, count(mine, key(y), set(wanted), True), both, uses_ends=ends)
-    suspect_counts(names, count(mine, key(y), set(wanted), False), ends, uses_beyond=both)
+    suspect_counts(names, count(mine, key(y), wanted, True), both, uses_ends=ends)
+    suspect_counts(names, count(mine, key(y), wanted, False), ends, uses_beyond=both)
     suspect_counts(names, count(mine, key(y), None, False), both, uses_ends=ends)
     suspect_counts(names, count(mine, key(y), {key(y), x}, False), {key(y): 0}, uses_beyond=both)
     a.node.free()
@@ -279,8 +283,36 @@ def uses_refuses_a_freed_graph(mine, ref, rng):
     raise Wrong("uses_freed")
 
 
+def ladder(rungs: int = 40) -> Tensor:
+    """The last of tensors that are the one before them added to itself: 2^rungs ways lead through them.
+
+    Their nodes raise Wrong "uses_opens_again" when they are asked for inputs far more often than once each.
+    """
+    opened = 0
+
+    class Opened(Node):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal opened
+            if name == "inputs":
+                opened += 1
+                if opened > 100 * rungs:
+                    raise Wrong("uses_opens_again", nodes=rungs, seen=opened)
+            return super().__getattribute__(name)
+
+    y = Tensor(1.0, requires_grad=True)
+    for _ in range(rungs):
+        y = y + y
+        assert y.node
+        y.node.__class__ = Opened
+    return y
+
+
 @check("uses", 260)
 def uses_goes_deep(mine, ref, rng):
+    counts = count(mine, key(ladder()), None, True)
+    same("uses: shares in a ladder", sum(counts.values()), 80)
     x, y = chain()
     with no_recursion("uses_recursion"):
         counts = mine.uses(key(y), None, True)
@@ -450,9 +482,13 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def made_again(mine: ModuleType, y: Tensor, g: Tensor, number: int) -> list[Tensor]:
-    """The shares that recomposed gives. Raises Wrong "recomposed_list", "recomposed_number"."""
+    """The shares that recomposed gives. Raises Wrong "recomposed_changes_given", "recomposed_list", "..._number"."""
+    given = y.node.composed[1]
+    before = [*given]
     with mode(recording=True, walking=True):
         found = mine.recomposed(key(y), g)
+    if len(given) != len(before) or any(x is not old for x, old in zip(given, before, strict=True)):
+        raise Wrong("recomposed_changes_given")
     if not isinstance(found, Sequence):
         raise Wrong("recomposed_list", seen=type(found).__name__)
     if len(found) != number:
@@ -625,10 +661,10 @@ def walk_adds_what_meets(mine, ref, rng):
 @check("walk", 540)
 def walk_frees_the_graph(mine, ref, rng):
     x, g = leaf(rng, 3), numbers(rng, 3)
-    for retain_graph in (True, False):
+    for retain_graph, targets in ((True, None), (False, None), (False, [x])):
         a = x.exp()
         y = a.tanh() + a
-        go(mine, y, g, None, retain_graph=retain_graph)
+        go(mine, y, g, targets, retain_graph=retain_graph)
         freed = [each.node is not None and each.node.inputs is None for each in (y, a)]
         if retain_graph and any(freed):
             raise Wrong("walk_freed")
@@ -716,12 +752,30 @@ def walk_calls_hooks(mine, ref, rng):
     suspect(
         "the gradient of x, all leaves asked for", of(found, x, "x"), left * a.data * 3, walk_hook_leaf=left * a.data
     )
+    for name in ("y", "a", "x"):
+        for create_graph in (False, True):
+            has_three_hooks(mine, leaf(rng, 3), g, name, create_graph)
     x.register_hook(lambda gradient: Tensor(np.ones(2)))
     try:
         go(mine, y, g, None)
     except AutogradError:
         return
     raise Wrong("walk_hook_shape")
+
+
+def has_three_hooks(mine: ModuleType, x: Tensor, g: Array, name: str, create_graph: bool) -> None:
+    """One vertex, the root y, the node a or the leaf x, has three hooks. Raises Wrong "walk_hook_somewhere"."""
+    a = x.tanh()
+    y = a.exp()
+    slopes = {"y": np.ones(3), "a": y.data, "x": y.data * (1 - a.data**2)}  # of y, to each
+    tensor = {"y": y, "a": a, "x": x}[name]
+    away = tensor.register_hook(lambda _: away())
+    tensor.register_hook(lambda gradient: gradient * 10.0)
+    tensor.register_hook(lambda gradient: gradient + 1.0)
+    found = go(mine, y, g, [x], create_graph=create_graph)
+    right = (g * slopes[name] * 10 + 1) * slopes["x"] / slopes[name]
+    if not alike(of(found, x, "x"), right, EXACT):
+        raise Wrong("walk_hook_somewhere", name=name, create_graph=create_graph)
 
 
 @check("walk", 590)
@@ -813,3 +867,22 @@ def trains_in_the_house(mine, ref, rng):
     for step, (right, seen) in enumerate(zip(*losses, strict=True)):
         if not abs(seen - right) <= 1e-5 * right:
             raise Wrong("house_loss", step=step, mine=seen, ref=right)
+
+
+@check("", 910)
+def differentiates_twice_in_the_house(mine, ref, rng):
+    """Stays: as above, for second derivatives. The sum of a GPT-2's squared gradients is differentiated in turn."""
+    config = GPTConfig(vocab_size=5, block_size=3, n_layers=1, n_heads=2, n_embd=4)
+    tokens = torch.randint(5, (2, 4), generator=rng).numpy()
+    model = GPT(config, np.random.default_rng(0))
+    names, parameters = zip(*model.named_parameters(), strict=True)
+
+    def twice(module: ModuleType) -> list[Tensor]:
+        loss = model(tokens[:, :-1], tokens[:, 1:]).loss
+        first = go(module, loss, np.ones_like(loss.data), parameters, create_graph=True)
+        total = sum((of(first, p, name).square().sum() for name, p in zip(names, parameters, strict=True)), Tensor(0.0))
+        second = go(module, total, np.ones_like(total.data), parameters)
+        return [of(second, p, name) for name, p in zip(names, parameters, strict=True)]
+
+    for name, own, right in zip(names, twice(mine), twice(ref), strict=True):
+        same(f"GPT-2: the second derivative to {name}", own, right.data)
