@@ -1,7 +1,7 @@
 """The command line: parse, call one public function, show. No logic that a library call would not have.
 
     console.py    what commands share: printing, --json, errors, progress
-    models.py     train  sample  runs  show  data
+    models.py     train  sample  translate  classify  eval  runs  show  data
     convert.py    convert
     journey.py    start  grade  hint  reset  fault
     tour.py       tour
