@@ -391,6 +391,47 @@ def test_no_grad_and_detach_remember_nothing():
     np.testing.assert_array_equal(x.grad, x.data)
 
 
+def test_a_gradient_is_retained_once_however_often_one_asks():
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    y.retain_grad()
+    y.retain_grad()
+    y.sum().backward()
+    np.testing.assert_array_equal(y.grad, [1, 1])
+    with pytest.raises(AutogradError, match="requires none"):
+        Tensor([1.0]).retain_grad()
+
+
+@pytest.mark.parametrize("keep", ["tuple", "dict", "nested"])
+def test_a_change_of_what_a_gradient_holds_is_noticed_wherever_it_is_held(keep):
+    x = leaf(1.0, 2.0)
+    slope = Tensor(np.array([3.0, 4.0]))
+
+    def held():
+        if keep == "nested":
+            inner = lambda: slope  # noqa: E731
+            return lambda g: g * inner()
+        kept = (slope,) if keep == "tuple" else {0: slope}
+        return lambda g: g * kept[0]
+
+    y = record("own", x.data * slope.data, (x, held()))
+    slope.mul_(2.0)
+    with pytest.raises(AutogradError, match="own needs a value .* mul_"):
+        y.sum().backward()
+
+
+def test_what_has_a_dtype_keeps_it_and_what_failed_changed_nothing():
+    x = leaf(1.0, 2.0)
+    assert Tensor(x.detach()).dtype == np.float64
+    y = Tensor(np.zeros(2))
+    z = (x * y).sum()
+    with pytest.raises(ShapeError):
+        y.add_(np.ones(3))
+    z.backward()
+    with pytest.raises(AutogradError, match="fill_"):
+        y.fill_(x[0])
+
+
 def test_no_grad_is_of_one_thread():
     x = leaf(1.0, 2.0)
     with ThreadPoolExecutor(1) as other, no_grad():
