@@ -167,6 +167,92 @@ def test_changes_in_place_compute_as_torchs():
     close("tensor", x, t)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (ops.relu, torch.relu),
+        (lambda x: x.clamp(0.0, 1.0), lambda x: x.clamp(0.0, 1.0)),
+        (lambda x: ops.maximum(x, 0.5), lambda x: torch.maximum(x, torch.full_like(x, 0.5))),
+        (lambda x: ops.minimum(x, 0.5), lambda x: torch.minimum(x, torch.full_like(x, 0.5))),
+        (lambda x: ops.where(x.data > 0, x, 0.0), lambda x: torch.where(x > 0, x, 0.0)),
+        (lambda x: x.masked_fill(x.data > 0, 3.0), lambda x: x.masked_fill(x > 0, 3.0)),
+        (lambda x: x**0, lambda x: x**0),
+        (
+            lambda x: F.max_pool2d(x.reshape(1, 1, 4), (1, 2), 1, (0, 1)).flatten()[1:],
+            lambda x: torch.nn.functional.max_pool2d(x.reshape(1, 1, 4), (1, 2), 1, (0, 1)).flatten()[1:],
+        ),
+    ],
+)
+def test_a_gradient_that_is_infinite_or_nan_is_so_only_where_torchs_is(ours, theirs):
+    numbers, w = np.array([-1.0, 2.0, 0.5, np.nan]), np.array([np.inf, -np.inf, np.nan, 1.0])
+    x, t = Tensor(numbers, requires_grad=True), torch.tensor(numbers, requires_grad=True)
+    ours(x).backward(w)
+    theirs(t).backward(torch.tensor(w))
+    np.testing.assert_array_equal(x.grad, t.grad.numpy())
+
+
+def test_an_image_of_nothing_but_minus_infinity_has_a_gradient_behind_its_frame():
+    numbers = np.full((1, 1, 3, 3), -np.inf)
+    x, t = Tensor(numbers, requires_grad=True), torch.tensor(numbers, requires_grad=True)
+    F.max_pool2d(x, 2, padding=1).sum().backward()
+    torch.nn.functional.max_pool2d(t, 2, padding=1).sum().backward()
+    close("gradient", x.grad, t.grad)
+
+
+def test_powers_of_zero_have_torchs_gradients():
+    x, y = np.array([0.0, 0, 0, 0, 2, 0]), np.array([-1.0, 0, 1, 2, 0, 0.5])
+    ours, theirs = (leaf(*x), leaf(*y)), [torch.tensor(each, requires_grad=True) for each in (x, y)]
+    with np.errstate(divide="ignore"):
+        ops.pow(*ours).sum().backward()
+    torch.pow(*theirs).sum().backward()
+    for a, t in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.grad, t.grad.numpy(), rtol=1e-15)
+
+
+SMALL = np.geomspace(1e-6, 80, 40)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "name", ["neg", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "relu", "abs", "sin", "cos", "silu"]
+)
+def test_small_values_are_exact_to_a_few_last_places(name, dtype):
+    numbers = SMALL if name in ("log", "sqrt", "rsqrt") else np.concatenate([-SMALL[::-1], SMALL])
+    x = numbers.astype(dtype)
+    got = getattr(F if name == "silu" else ops, name)(Tensor(x)).data
+    assert got.dtype == dtype
+    of = torch.nn.functional.silu if name == "silu" else getattr(torch, name)
+    expected = of(torch.tensor(x.astype(np.float64))).numpy()
+    normal_sized = np.abs(expected) > np.finfo(dtype).tiny  # smaller ones have fewer places
+    np.testing.assert_allclose(got[normal_sized], expected[normal_sized], rtol=4 * np.finfo(dtype).eps)
+
+
+def test_a_sigmoid_overflows_nowhere():
+    with np.errstate(all="raise", under="ignore"):
+        np.testing.assert_array_equal(ops.sigmoid(np.array([-1e4, 1e4], np.float32)).data, [0, 1])
+    assert ops.sigmoid(np.array([1], np.uint8)).item() == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int32, np.uint64])
+def test_tokens_are_integers_of_any_kind(kind):
+    w, rows = Tensor(normal(300, 2), requires_grad=True), np.array([[7, 0], [7, 100]], kind)
+    F.embedding(w, rows).sum().backward()
+    assert w.grad[7].tolist() == [2, 2] and w.grad[[0, 100]].tolist() == [[1, 1]] * 2 and w.grad.sum() == 8
+    F.cross_entropy(normal(4, 101), rows.reshape(-1))
+
+
+def test_dropout_of_everything_is_zero_with_a_gradient_of_zero():
+    x = leaf(1.0, 2.0)
+    y = ops.dropout(x, 1.0, True, np.random.default_rng(0))
+    y.sum().backward()
+    assert not y.data.any() and not x.grad.any()
+
+
+def test_pieces_of_nothing_are_torchs():
+    assert [p.shape for p in ops.split(Tensor(np.ones((0, 3))), 2)] == [p.shape for p in torch.ones(0, 3).split(2)]
+
+
 def test_a_third_derivative():
     x = leaf(0.3, -1.2)
     y = x.tanh().sum()
@@ -303,6 +389,47 @@ def test_no_grad_and_detach_remember_nothing():
     assert x.exp().requires_grad
     (x * x.detach()).sum().backward()
     np.testing.assert_array_equal(x.grad, x.data)
+
+
+def test_a_gradient_is_retained_once_however_often_one_asks():
+    x = leaf(1.0, 2.0)
+    y = x * 3.0
+    y.retain_grad()
+    y.retain_grad()
+    y.sum().backward()
+    np.testing.assert_array_equal(y.grad, [1, 1])
+    with pytest.raises(AutogradError, match="requires none"):
+        Tensor([1.0]).retain_grad()
+
+
+@pytest.mark.parametrize("keep", ["tuple", "dict", "nested"])
+def test_a_change_of_what_a_gradient_holds_is_noticed_wherever_it_is_held(keep):
+    x = leaf(1.0, 2.0)
+    slope = Tensor(np.array([3.0, 4.0]))
+
+    def held():
+        if keep == "nested":
+            inner = lambda: slope  # noqa: E731
+            return lambda g: g * inner()
+        kept = (slope,) if keep == "tuple" else {0: slope}
+        return lambda g: g * kept[0]
+
+    y = record("own", x.data * slope.data, (x, held()))
+    slope.mul_(2.0)
+    with pytest.raises(AutogradError, match="own needs a value .* mul_"):
+        y.sum().backward()
+
+
+def test_what_has_a_dtype_keeps_it_and_what_failed_changed_nothing():
+    x = leaf(1.0, 2.0)
+    assert Tensor(x.detach()).dtype == np.float64
+    y = Tensor(np.zeros(2))
+    z = (x * y).sum()
+    with pytest.raises(ShapeError):
+        y.add_(np.ones(3))
+    z.backward()
+    with pytest.raises(AutogradError, match="fill_"):
+        y.fill_(x[0])
 
 
 def test_no_grad_is_of_one_thread():
@@ -569,6 +696,25 @@ def test_memory_is_flat_over_200_steps_with_the_collector_off():
         (lambda x: Tensor([x.sum(), x.sum()]), ["lose", "ops.stack"]),
         (lambda x: (x * 2).requires_grad_(False), ["made by mul", "detach"]),
         (lambda x: F.attention(x, x, x, dropout=0.1), ["dropout 0.1", "rng="]),
+        (lambda x: F.attention(x, x, x, dropout=-0.1), ["[0, 1]", "-0.1"]),
+        (lambda x: ops.dropout(x, 1.5, False, np.random.default_rng(0)), ["[0, 1]", "1.5"]),
+        (lambda x: nn.Dropout(np.nan, np.random.default_rng(0)), ["[0, 1]", "nan"]),
+        (lambda x: x.clamp(min=x), ["clamp", "Tensor", "maximum"]),
+        (lambda x: x.clamp(max=np.ones(3)), ["clamp", "ndarray", "minimum"]),
+        (lambda x: F.conv2d(x.reshape(1, 1, 2, 3), x.reshape(1, 1, 2, 3), stride=-1), ["stride of (-1, -1)"]),
+        (lambda x: F.conv2d(x.reshape(1, 1, 2, 3), x.reshape(1, 1, 2, 3), stride=0), ["stride of (0, 0)"]),
+        (lambda x: F.conv2d(x.reshape(1, 1, 2, 3), x.reshape(1, 1, 2, 3), padding=-1), ["at least 0", "-1"]),
+        (lambda x: F.conv2d(x.reshape(1, 1, 2, 3), np.ones((1, 1, 0, 2))), ["window of (0, 2)"]),
+        (lambda x: F.max_pool2d(x, 1, stride=0), ["stride of (0, 0)"]),
+        (lambda x: F.avg_pool2d(x, 1, stride=0), ["stride of (0, 0)"]),
+        (lambda x: x[0].expand(-1, 3), ["expand", "(-1, 3)", "new axis"]),
+        (lambda x: x.split(0), ["split", "at least 1", "0"]),
+        (lambda x: x.chunk(0), ["chunk", "0 equal pieces"]),
+        (lambda x: x[:0].chunk(2), ["chunk", "(0, 3)"]),
+        (lambda x: x.mean((0, 0)), ["(0, 0)", "twice"]),
+        (lambda x: x.sum((0, -2)), ["(0, -2)", "twice"]),
+        (lambda x: F.cross_entropy(x, np.array([0.0, 1.0])), ["cross_entropy", "integers", "float64"]),
+        (lambda x: F.embedding(x, np.array([True, False])), ["embedding", "integers", "bool"]),
     ],
 )
 def test_a_mistake_is_one_line_with_what_was_seen(mistake, words):

@@ -3,9 +3,11 @@
 import doctest
 import inspect
 import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +247,9 @@ def test_state_is_a_copy_and_comes_back():
         (lambda state: state.pop("norm.bias"), "norm.bias: missing"),
         (lambda state: state.update(more=np.zeros(1)), "more: not a part"),
         (lambda state: state.update({"seen": np.zeros(3)}), r"seen has shape \(2,\), got \(3,\)"),
+        (lambda state: state.update({"seen": np.array(["1", "2"])}), "seen is made of real numbers, got <U1"),
+        (lambda state: state.update({"seen": np.array([1j, 2])}), "seen is made of real numbers, got complex128"),
+        (lambda state: state.update({"seen": [[1.0], [1.0, 2.0]]}), "seen: "),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, words):
@@ -339,6 +344,43 @@ def test_an_optimizer_goes_on_from_its_arrays():
     np.testing.assert_array_equal(rest, whole)
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda arrays: arrays.pop("1.exp_avg"), "AdamW: 1.exp_avg: missing"),
+        (lambda arrays: arrays.update({"2.step": 1}), "AdamW: 2.step: not a part"),
+        (lambda arrays: arrays.update({"1.exp_avg": np.ones(1)}), r"1.exp_avg has shape \(3,\), got \(1,\)"),
+        (lambda arrays: arrays.update({"1.step": "3"}), "1.step is made of real numbers, got <U1"),
+    ],
+)
+def test_arrays_that_do_not_fit_an_optimizer_are_refused_and_change_nothing(change, words):
+    optimizer = optim.AdamW([Tensor(normal(3, seed=i), requires_grad=True) for i in range(2)])
+    before = optimizer.arrays()
+    arrays = {name: array + 1 for name, array in before.items()}
+    change(arrays)
+    with pytest.raises(AutogradError, match=words):
+        optimizer.load_arrays(arrays)
+    assert all((array == before[name]).all() for name, array in optimizer.arrays().items())
+
+
+@pytest.mark.parametrize(
+    "params, words",
+    [
+        (lambda p: [p, p], r"parameter 1 of SGD, of shape \(2,\), is given twice"),
+        (lambda p: [{"params": [p]}, {"params": [p]}], "parameter 1 .* twice"),
+        (lambda p: [{"params": [p]}, p], "number 1 of its groups"),
+        (lambda p: [{"lr": 0.1}], "number 0 of its groups"),
+        (lambda p: [{"params": p}], r"\[x\]"),
+        (lambda p: p, r"\[x\]"),
+        (lambda p: [], "no parameters"),
+        (lambda p: [{"params": []}], "no parameters"),
+    ],
+)
+def test_an_optimizer_says_what_it_cannot_move(params, words):
+    with pytest.raises(AutogradError, match=words):
+        optim.SGD(params(Tensor(np.ones(2), requires_grad=True)))
+
+
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (3, 2, 2, 2)])
 def test_muon_steps_along_the_singular_vectors_by_jordans_polynomial(shape):
     p = Tensor(normal(*shape), requires_grad=True)
@@ -389,9 +431,10 @@ def test_an_optimizer_refuses_what_it_could_never_move(params, words):
         optim.SGD(params(Tensor(normal(2, 2), requires_grad=True)))
 
 
-def test_muon_refuses_what_is_no_matrix():
-    with pytest.raises(AutogradError, match=r"\(4,\).*AdamW"):
-        optim.Muon([Tensor(np.ones(4), requires_grad=True)])
+@pytest.mark.parametrize("shape", [(4,), (3, 0), (0, 3)])
+def test_muon_refuses_what_is_no_matrix(shape):
+    with pytest.raises(AutogradError, match=rf"{re.escape(str(shape))}.*AdamW"):
+        optim.Muon([Tensor(np.ones(shape), requires_grad=True)])
 
 
 def test_clipping_is_torchs():
@@ -405,6 +448,27 @@ def test_clipping_is_torchs():
         assert norm == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, most).item())
         for p, t in zip(ours[:2], theirs[:2], strict=True):
             np.testing.assert_allclose(p.grad, t.grad.numpy())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_clipping_what_is_not_finite_is_torchs(bad):
+    ours = [Tensor(np.ones(2), requires_grad=True) for _ in range(2)]
+    theirs = [torch.tensor(p.data.copy(), requires_grad=True) for p in ours]
+    for i, (p, t) in enumerate(zip(ours, theirs, strict=True)):
+        p.grad = np.array([1.0, bad if i else 2.0])
+        t.grad = torch.tensor(p.grad.copy())
+    with np.errstate(invalid="ignore"):
+        optim.clip_grad_norm_(ours, 1.0)
+    torch.nn.utils.clip_grad_norm_(theirs, 1.0)
+    for p, t in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(p.grad, t.grad.numpy())
+
+
+def test_a_single_tensor_is_clipped():
+    x = Tensor(np.ones(2), requires_grad=True)
+    x.grad = np.array([3.0, 4.0])
+    assert optim.clip_grad_norm_(x, 1.0) == 5
+    np.testing.assert_allclose(x.grad, [0.6, 0.8], rtol=1e-6)
 
 
 def test_a_step_of_an_optimizer_makes_older_graphs_unusable():
@@ -500,6 +564,19 @@ def test_what_was_infinite_before_is_not_complained_of_and_outside_nothing_is():
         x.masked_fill(np.array([True, False]), -math.inf).softmax().sum().backward()
     with np.errstate(divide="ignore"):
         assert np.isinf((x - x).log().data).all()
+
+
+def test_the_frame_of_a_pool_is_no_alarm():
+    with trace_nan():
+        F.max_pool2d(Tensor(normal(1, 1, 4, 4), requires_grad=True), 2, padding=1).sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_trace_is_of_one_thread():
+    with ThreadPoolExecutor(1) as other, trace_nan():
+        assert other.submit(lambda: ops.log(np.zeros(1)).item()).result() == -math.inf
+        with pytest.raises(NotFinite):
+            ops.log(np.zeros(1))
 
 
 def test_shape_errors_are_value_errors_for_those_who_catch_them():

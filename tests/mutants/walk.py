@@ -221,6 +221,19 @@ FURTHER = {
             """,
         ),
     ),
+    "uses-in-rounds": mutant(
+        "uses_opens_again",
+        (
+            "uses",
+            "return counts",
+            """
+            useful = {vertex for vertex in inputs if is_wanted(vertex, wanted)}
+            while more := {v for v in inputs if v not in useful and any(each in useful for each in inputs[v])}:
+                useful |= more
+            return {vertex: n for vertex, n in counts.items() if vertex in useful}
+            """,
+        ),
+    ),
     "uses-by-id": mutant("uses_key", ("uses", "return counts", "return {id(each): n for each, n in counts.items()}")),
     "uses-beyond-always": mutant("uses_beyond", ("uses", "not beyond and is_wanted(vertex, wanted)", "False")),
     "uses-looks-beyond": mutant(

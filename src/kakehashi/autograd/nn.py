@@ -13,7 +13,7 @@ import numpy as np
 
 from kakehashi.autograd import functional as F
 from kakehashi.autograd import ops
-from kakehashi.autograd.tensor import Array, AutogradError, ShapeError, Tensor, no_grad
+from kakehashi.autograd.tensor import NUMBERS, Array, AutogradError, ShapeError, Tensor, no_grad
 
 
 class Module:
@@ -67,15 +67,11 @@ class Module:
     def load_state_dict(self, arrays: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, in the dtype that stands. Raises AutogradError, nothing changed."""
         own = dict(self._named_tensors())
-        for what, names in (("missing", own.keys() - arrays.keys()), ("not a part", arrays.keys() - own.keys())):
-            if names:
-                raise AutogradError(f"load_state_dict: {', '.join(sorted(names))}: {what} of {type(self).__name__}")
-        for name, tensor in own.items():
-            if tensor.shape != np.shape(arrays[name]):
-                raise ShapeError(f"load_state_dict: {name} has shape {tensor.shape}, got {np.shape(arrays[name])}")
+        what = f"load_state_dict of {type(self).__name__}"
+        found = fitting(what, {name: tensor.data for name, tensor in own.items()}, arrays)
         with no_grad():
             for name, tensor in own.items():
-                tensor.copy_(arrays[name])
+                tensor.copy_(found[name])
 
     def astype(self, dtype: Any) -> "Module":
         """All parameters and buffers in another dtype."""
@@ -97,6 +93,25 @@ class Module:
     def eval(self) -> "Module":
         """As in use: dropout lets all through."""
         return self.train(False)
+
+
+def fitting(what: str, own: Mapping[str, Array], given: Mapping[str, Any]) -> dict[str, Array]:
+    """Copies of `given`, in the dtypes of `own`; names and shapes must be its. Raises AutogradError about `what`."""
+    for how, names in (("missing", own.keys() - given.keys()), ("not a part of it", given.keys() - own.keys())):
+        if names:
+            raise AutogradError(f"{what}: {', '.join(sorted(map(str, names)))}: {how}")
+    found = {}
+    for name, array in own.items():
+        try:
+            new = np.asarray(ops.plain(given[name]))
+        except ValueError as error:  # of lists that are no array
+            raise AutogradError(f"{what}: {name}: {error}") from None
+        if new.shape != array.shape:
+            raise ShapeError(f"{what}: {name} has shape {array.shape}, got {new.shape}")
+        if new.dtype.kind not in NUMBERS:
+            raise AutogradError(f"{what}: {name} is made of real numbers, got {new.dtype}")
+        found[name] = new.astype(array.dtype)
+    return found
 
 
 def parameter(data: Any) -> Tensor:

@@ -128,7 +128,7 @@ def cos(x: Any) -> Tensor:
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x held between min and max, which are numbers. No gradient where it is held. Raises AutogradError."""
     for bound in (min, max):
-        if isinstance(bound, Tensor) or np.ndim(bound):
+        if bound is not None and not np.isscalar(bound):
             raise AutogradError(f"clamp holds x between numbers, got a {type(bound).__name__}: use maximum and minimum")
     inside = np.ones(x.shape, bool)
     inside &= True if min is None else x.data >= min
@@ -141,7 +141,7 @@ def dropout(x: Tensor, p: float, training: bool, rng: np.random.Generator) -> Te
 
     Raises AutogradError where p is no `probability`.
     """
-    if not training or probability(p) == 0:
+    if probability(p) == 0 or not training:
         return x
     scale = 1 / (1 - p) if p < 1 else 0.0
     return x * Tensor((rng.random(x.shape) >= p).astype(x.dtype) * scale)
@@ -185,18 +185,15 @@ def pow(x: Any, y: Any) -> Tensor:
     """x^y. The derivative to y is x^y log x, to x it is y x^(y - 1); both are 0 where the power stays 0."""
     x, y, out = _pair("pow", x, y, np.power)
 
+    def to_base(g: Tensor, _: Tensor) -> Tensor:
+        still = y.data == 0  # x^0 is 1, and 0 * x^-1 would be NaN at x = 0
+        return where(still, 0.0, g * y * pow(where(still, 1.0, x), y - 1))
+
     def to_exponent(g: Tensor, out: Tensor) -> Tensor:
         still = (x.data == 0) & (y.data >= 0)  # 0^y does not move with y > 0, but log 0 is -inf
         return where(still, 0.0, g * out * log(where(still, 1.0, x)))
 
-    return record(
-        "pow",
-        out,
-        # for y = 0 the power is constant; 0 * x^-1 would be NaN at x = 0
-        (x, lambda g, _: g * y * pow(where(y.data == 0, 1.0, x), y - 1)),
-        (y, to_exponent),
-        reads_output=True,
-    )
+    return record("pow", out, (x, to_base), (y, to_exponent), reads_output=True)
 
 
 def maximum(x: Any, y: Any) -> Tensor:

@@ -5,19 +5,24 @@ Papers: Sutskever et al. 2013 (SGD with momentum, in torch's form); Kingma & Ba 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kakehashi.autograd.nn import fitting
 from kakehashi.autograd.tensor import Array, AutogradError, Tensor, no_grad
 
 
-def clip_grad_norm_(parameters: Iterable[Tensor], most: float) -> float:
-    """Scale all gradients down together to a norm of at most `most`. Returns the norm before."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], most: float) -> float:
+    """Scale all gradients down together to a norm of at most `most`; all to NaN where one is NaN.
+
+    Returns the norm before.
+    """
+    listed = [parameters] if isinstance(parameters, Tensor) else parameters
+    gradients = [p.grad for p in listed if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
-    if norm > most:
+    if not norm <= most:
         for g in gradients:
             g *= most / (norm + 1e-6)
     return norm
@@ -28,15 +33,17 @@ class Optimizer:
 
     params: tensors, or groups {"params": tensors, "lr": ..., ...} where what is left out takes the value given to the
     optimizer. A parameter without a gradient is left alone, decay included. Raises AutogradError for what is no leaf
-    that requires a gradient, and where there is none.
+    that requires a gradient, for one given twice, and where there is none.
     """
 
     slots: Sequence[str] = ()  # arrays of the parameter's shape, 0 at first
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **defaults: Any):
-        given: list[Any] = [] if isinstance(params, Tensor) else list(params)
-        groups = [each for each in given if isinstance(each, dict)] or [{"params": params if not given else given}]
-        for group in groups:
+        given: list[Any] = [{"params": params}] if isinstance(params, Tensor) else list(params)
+        groups = given if any(isinstance(each, dict) for each in given) else [{"params": given}]
+        for i, group in enumerate(groups):
+            if not isinstance(group, dict) or "params" not in group:
+                raise AutogradError(f'{type(self).__name__}: number {i} of its groups is no {{"params": tensors, ...}}')
             if isinstance(group["params"], Tensor):
                 raise AutogradError(f"{type(self).__name__} takes a list of tensors, got a bare one: write [x]")
         self.param_groups: list[dict[str, Any]] = [
@@ -51,6 +58,7 @@ class Optimizer:
         name, parameters = type(self).__name__, self.parameters()
         if not parameters:
             raise AutogradError(f"{name} got no parameters: has its iterator been used before?")
+        seen: set[Tensor] = set()
         for i, p in enumerate(parameters):
             if not isinstance(p, Tensor):
                 raise AutogradError(f"{name} moves tensors, and parameter {i} is a {type(p).__name__}")
@@ -58,6 +66,9 @@ class Optimizer:
                 raise AutogradError(f"parameter {i} of {name} was made by {p.node.name}: give the leaf it is made of")
             if not p.requires_grad:
                 raise AutogradError(f"parameter {i} of {name} requires no gradient: make it with requires_grad=True")
+            if p in seen:
+                raise AutogradError(f"parameter {i} of {name}, of shape {p.shape}, is given twice: it would move twice")
+            seen.add(p)
 
     def parameters(self) -> list[Tensor]:
         """All tensors of all groups, in order."""
@@ -86,13 +97,12 @@ class Optimizer:
         states = enumerate(self.state[p] for p in self.parameters())
         return {f"{i}.{key}": np.array(value) for i, state in states for key, value in state.items()}
 
-    def load_arrays(self, arrays: dict[str, Array]) -> None:
-        """Go on from what `arrays` gave."""
+    def load_arrays(self, arrays: Mapping[str, Any]) -> None:
+        """Go on from what `arrays` gave. Raises AutogradError, nothing changed."""
+        name = type(self).__name__
+        found = fitting(f"load_arrays of {name}", self.arrays(), arrays)
         for i, p in enumerate(self.parameters()):
-            state = self.state[p]
-            state["step"] = int(arrays[f"{i}.step"])
-            for slot in self.slots:
-                state[slot][...] = arrays[f"{i}.{slot}"]
+            self.state[p] = {"step": int(found[f"{i}.step"]), **{slot: found[f"{i}.{slot}"] for slot in self.slots}}
 
 
 class SGD(Optimizer):
@@ -202,7 +212,7 @@ class Muon(Optimizer):
             params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, ns_steps=ns_steps
         )
         for p in self.parameters():
-            if p.ndim < 2:
+            if p.ndim < 2 or not p.numel():
                 raise AutogradError(f"Muon is for matrices, got a parameter of shape {p.shape}: give it to AdamW")
 
     def update(self, p: Tensor, g: Array, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ A node holds no tensor that it made, so nothing refers to itself in a circle, an
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType
@@ -107,9 +107,8 @@ class Node:
             self.composed = (composed, held)
         else:
             held = _held(self.gradients)
-            held += [x for each in held if type(each) in (list, tuple) for x in each]
             self.composed = None
-        self.kept = [(x, x.version.count) for x in held if isinstance(x, Tensor)]
+        self.kept = [(x, x.version.count) for x in held]
         self.output: tuple[Array, Version, int] | None = None
         self.hooks: list[Callable] = []
         self.place = ""
@@ -129,18 +128,31 @@ class Node:
                 )
 
 
-def _held(functions: Sequence[Callable]) -> list[Any]:
-    """What functions hold on to, where Python keeps it: no op has to say it twice."""
-    held: list[Any] = []
-    for each in functions:
-        if isinstance(each, FunctionType):
-            held += [cell.cell_contents for cell in each.__closure__ or ()]
-            held += each.__defaults__ or ()
-        elif isinstance(each, partial):
-            held += [*each.args, *each.keywords.values(), *_held([each.func])]
-        else:
-            bound = getattr(each, "__self__", each)  # a method's object, or an object that can be called
-            held += [bound, *getattr(bound, "__dict__", {}).values()]
+PLAIN = {int, float, bool, str, slice, type(None), np.ndarray}  # types of what holds no tensor
+
+
+def _held(things: Iterable[Any], depth: int = 4) -> "list[Tensor]":
+    """The tensors that functions hold on to, where Python keeps them: no op has to say it twice. So deep at most."""
+    held: list[Tensor] = []
+    for each in things:
+        kind = type(each)
+        if kind is Tensor:
+            held.append(each)
+        elif kind in PLAIN or not depth:
+            pass
+        elif kind is FunctionType:
+            cells = [cell.cell_contents for cell in each.__closure__ or ()]
+            held += _held([*cells, *(each.__defaults__ or ())], depth - 1)
+        elif kind in (list, tuple):
+            held += _held(each, depth - 1)
+        elif kind is dict:
+            held += _held(each.values(), depth - 1)
+        elif kind is partial:
+            held += _held([each.func, *each.args, *each.keywords.values()], depth - 1)
+        elif callable(each) and kind is not type:  # a method of an object, or an object that can be called
+            bound = getattr(each, "__self__", each)
+            inside = getattr(bound, "__dict__", {}).values()
+            held += _held([bound] if type(bound) is Tensor else inside, depth - 1)
     return held
 
 
@@ -294,14 +306,19 @@ class Tensor:
         return lambda: hooks.remove(hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of a tensor made by an op in its `.grad`, as a leaf's is."""
+        """Keep the gradient of a tensor made by an op in its `.grad`, as a leaf's is. Raises AutogradError where none
+        will come.
+        """
+        if not self.requires_grad:
+            raise AutogradError("there will be no gradient to retain: this tensor requires none")
         me = weakref.ref(self)
 
         def keep(g: Tensor) -> None:
             if (tensor := me()) is not None:
                 tensor.grad = g.data.copy() if tensor.grad is None else tensor.grad + g.data
 
-        if self.node is not None:
+        keep.of = me  # pyright: ignore[reportFunctionMemberAccess]: to be known again
+        if self.node is not None and not any(getattr(hook, "of", None) is me for hook in self.node.hooks):
             self.register_hook(keep)
 
     # In place
@@ -326,6 +343,7 @@ class Tensor:
         try:
             compute(self.data, y if alpha == 1.0 else alpha * y, self.data)
         except (TypeError, ValueError) as error:  # of shape, of dtype, of memory that cannot be written to
+            self.version.count -= 1  # nothing was written
             kind = ShapeError if "broadcast" in str(error) else AutogradError
             raise kind(f"{by} in a tensor of shape {self.shape}: {str(error).strip()}") from None
         return self
@@ -341,7 +359,7 @@ class Tensor:
         return self
 
     def fill_(self, value: float) -> "Tensor":
-        self.changes("fill_")
+        self.changes("fill_", value)
         self.data[...] = value
         return self
 
@@ -605,7 +623,7 @@ def _numbers(data: Any) -> Array:
         else:
             got = f"a {kind}" if array.ndim == 0 else f"a {kind} of dtype {array.dtype}"
         raise AutogradError(f"a tensor is made of real numbers, got {got}")
-    own = isinstance(data, (np.ndarray, np.generic))  # NumPy's floats stay as they are
+    own = isinstance(data, (np.ndarray, np.generic, Tensor))  # what has a dtype keeps it
     return array.astype(np.float32) if array.dtype == np.float64 and not own else array
 
 

@@ -1,6 +1,7 @@
 """Where does a NaN come from? By the time it is in the loss it is everywhere; here the op that made it speaks up."""
 
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,21 @@ class NotFinite(AutogradError):
 def trace_nan() -> Iterator[None]:
     """Inside, the first op, or gradient of one, that makes a NaN or an infinity out of finite numbers raises NotFinite.
 
-    What was infinite when it came in, as a mask of -inf, is not complained of. Every op is looked at: use it to search.
+    What was infinite when it came in, as a mask of -inf, is not complained of. Every op of this thread is looked at:
+    use it to search. Not looked at is where gradients of a tensor that was used several times are summed: finite ones
+    may overflow there, only close to the largest of floats.
     """
-    watchers.append(_watch)
+    me = threading.get_ident()
+
+    def watch(what: str, made: Tensor, inputs: Sequence[Tensor], node: Node | None) -> None:
+        if threading.get_ident() == me:
+            _watch(what, made, inputs, node)
+
+    watchers.append(watch)
     try:
         yield
     finally:
-        watchers.remove(_watch)
+        watchers.remove(watch)
 
 
 def _watch(what: str, made: Tensor, inputs: Sequence[Tensor], node: Node | None) -> None:
