@@ -89,7 +89,8 @@ class NumpyEngine:
 
     def load_arrays(self, optimizer: AdamW, arrays: runs.Arrays) -> None:
         """Go on from what `arrays` gave."""
-        optimizer.load_arrays(arrays)
+        own = optimizer.arrays().keys() & arrays.keys()  # besides them lie random numbers and what is carried
+        optimizer.load_arrays({name: arrays[name] for name in own})
         self.rng.bit_generator.state = json.loads(arrays["rng"].tobytes())
 
     def load_carried(self, model: Any, batch_size: int, arrays: runs.Arrays) -> Any:
