@@ -21,7 +21,7 @@ import re
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +238,10 @@ class Run:
             raise RunError(f"{self.path} learnt from text, not from images: choose a run of a classifier")
         return self.codec
 
+    def learners_code(self, everything: bool = False, advice: str = "") -> AbstractContextManager[None]:
+        """Inside, what the learner's code of this run raises becomes one line: see `runs.learners_code`."""
+        return learners_code(self.path / "source.py", everything, advice)
+
     def require(self, task: str) -> None:
         """Raises RunError, with the command that uses it, where the run is of another task."""
         if self.config.task != task:
@@ -375,7 +379,9 @@ class Run:
         """
         rows = self.metrics()
         evaluations = [row for row in rows if row["split"] == "val" and row["loss"] is not None]
-        kept = min(reversed(evaluations), key=_badness, default={"loss": None})
+        kept = min(
+            reversed(evaluations), key=lambda row: badness(row["loss"], row.get("right")), default={"loss": None}
+        )
         return {
             "model": self.config.model.name,
             "data": self.config.data.name,
@@ -665,9 +671,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _badness(row: Mapping[str, Any]) -> float:
-    """What an evaluation is ranked by, as `training.Measured` says."""
-    return 1 - row["right"] if "right" in row else row["loss"]
+def badness(loss: float, right: float | None = None) -> float:
+    """What the weights that are kept have least of: errors where they are counted, else loss."""
+    return loss if right is None else 1 - right
 
 
 def _is_row(value: Any) -> bool:

@@ -109,12 +109,12 @@ def train(
             device=device,
             **{name: value for name, value in given.items() if value is not None},
         )
-        warn_of_shared(plan.split)
+        parts, sources = plan.split, plan.sources
+        warn_of_shared(parts)
         if plan.seen is None:
             console.say(t("cli.train.unknown", run=from_run), "yellow")
         elif plan.seen:
             console.say(t("cli.train.seen", share=plan.seen, run=from_run), "yellow")
-        sources = plan.sources
         if any(cut := [source.n_cut for source in sources]):
             console.say(t("cli.train.cut", window=plan.config.data.block_size, train=cut[0], val=cut[1]), "yellow")
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
@@ -126,7 +126,7 @@ def train(
         training.train(made.config, made, [watched], sources=sources)
     finally:
         watched.close()
-    made.write_samples(samples.page(made, sources[1]))
+    made.write_samples(samples.page(made, parts, sources[1]))
     summary = made.summary()
     ends = {"val": summary["val_loss"], "right": summary.get("right"), "time": duration(summary["seconds"])}
     console.say(t(f"cli.train.done.{made.config.task}", **ends, run=made.path))
@@ -179,13 +179,13 @@ def translate(
     device: Device = "cpu",
 ) -> None:
     from kakehashi.inference import translate
-    from kakehashi.runs import Run, learners_code
+    from kakehashi.runs import Run
 
     opened = Run.open(run)
     opened.require("seq2seq")
     dials = {"beam": beam, "length_penalty": length_penalty, "max_tokens": max_tokens, "device": device}
     found = []
-    with learners_code(opened.path / "source.py", everything=False):
+    with opened.learners_code():
         model = opened.load_model()
         for some in [texts] if texts else lines_of_stdin():
             for text, made in zip(some, translate(model, opened.tokenizer, some, **dials), strict=True):
@@ -206,10 +206,10 @@ def classify(
     device: Device = "cpu",
 ) -> None:
     from kakehashi.inference import classify
-    from kakehashi.runs import Run, learners_code
+    from kakehashi.runs import Run
 
     opened = Run.open(run)
-    with learners_code(opened.path / "source.py", everything=False):
+    with opened.learners_code():
         answers = classify(opened.load_model(), opened.form, images, device)
     for path, answer in zip(images, answers, strict=True):
         likely = "  ".join(f"{name} {p:.1%}" for name, p in answer)
@@ -227,7 +227,7 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     from kakehashi import training
-    from kakehashi.runs import Run, learners_code
+    from kakehashi.runs import Run
 
     opened = Run.open(run)
     config, codec = opened.config, opened.codec
@@ -235,7 +235,7 @@ def evaluate(
         source = training.open_sources(config, codec)[1]
     else:
         source = training.open_test(config, codec, split.value)
-    with learners_code(opened.path / "source.py", everything=False):
+    with opened.learners_code():
         engine = training.TorchEngine(device)
         model = opened.load_model().to(engine.device)
         loss, right = training.measure(model, source, engine, right=training.tasks.of(config.task).right)

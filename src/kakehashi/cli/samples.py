@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from kakehashi.runs import Run
 
 
-def page(run: "Run", val: "Batches") -> str:
-    """samples.md of a run whose training has ended. val: what it is validated on."""
-    return f"# {run.name}\n\n{SAMPLES[run.config.task](run, val)}\n"
+def page(run: "Run", split: Any, val: "Batches") -> str:
+    """samples.md of a run whose training has ended. split: its data; val: what it is validated on, of them."""
+    return f"# {run.name}\n\n{SAMPLES[run.config.task](run, split, val)}\n"
 
 
-def texts(run: "Run", val: "Batches") -> str:
+def texts(run: "Run", split: Any, val: "Batches") -> str:
     """Eight texts that a language model writes."""
     completions = written(run, run.config.train["device"], [""] * 8, max_tokens=60, seed=run.config.seed)
     return "\n\n".join(f"```\n{each.text}\n```" for each in completions)
@@ -22,20 +22,18 @@ def texts(run: "Run", val: "Batches") -> str:
 def written(run: "Run", device: str, prompts: list[str], **dials: Any) -> "list[Completion]":
     """What a run's model writes after the prompts; a mistake in a learner's own code is one line."""
     from kakehashi.inference import Engine
-    from kakehashi.runs import learners_code
 
     run.require("lm")
-    with learners_code(run.path / "source.py", everything=False):
+    with run.learners_code():
         return Engine(run.load_model(), run.tokenizer, device).generate(prompts, **dials)
 
 
-def classes(run: "Run", val: "Batches") -> str:
+def classes(run: "Run", split: Any, val: "Batches") -> str:
     """A table of a classifier's classes: how many of their images it knows, and what it takes the others for."""
     from kakehashi.inference import confusion
-    from kakehashi.runs import learners_code
 
     names = run.form.classes
-    with learners_code(run.path / "source.py", everything=False):
+    with run.learners_code():
         table = confusion(run.load_model(), val, len(names), run.config.train["device"])  # (V, V)
     lines = ["| class | images | right | taken for |", "|---|--:|--:|---|"]
     for name, row, i in zip(names, table, range(len(names)), strict=True):
@@ -45,22 +43,22 @@ def classes(run: "Run", val: "Batches") -> str:
     return "\n".join(lines)
 
 
-def translations(run: "Run", val: "Batches") -> str:
+def translations(run: "Run", split: Any, val: "Batches") -> str:
     """Tables of pairs with what the model writes, greedily: of those validated on, and of unseen ones where there are.
 
     Beside each part's name: the share of all its pairs that are written exactly.
     """
     from kakehashi import training
+    from kakehashi.data import PairSource
     from kakehashi.inference import translate
-    from kakehashi.runs import learners_code
 
     config = run.config
-    split, task = training.open_split(config), training.tasks.of(config.task)
+    task = training.tasks.of(config.task)
     parts = {"validation": (split.val, val)}
-    if "unseen" in split.apart:
-        parts["unseen"] = split.apart["unseen"], training.open_test(config, run.codec, "unseen")
+    if unseen := split.apart.get("unseen"):
+        parts["unseen"] = unseen, PairSource(unseen, run.codec)
     lines = []
-    with learners_code(run.path / "source.py", everything=False):
+    with run.learners_code():
         engine = training.TorchEngine(config.train["device"])
         model = run.load_model().to(engine.device)
         for name, (pairs, source) in parts.items():

@@ -75,11 +75,11 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
     gaps = after.masked_fill(torch.rand(after.shape, generator=rng) < 0.3, IGNORE)
     pad = torch.arange(LENGTH) >= torch.tensor([[0], [1], [3]])  # (3, LENGTH), True = real
     batches = {
-        "whole": (before, after, None),
-        "gaps": (before, gaps, None),
-        "nothing": (before, torch.full_like(after, IGNORE), None),
-        "one": (before[:1, :1], after[:1, :1], None),
-        "padded": (before, after.masked_fill(~pad, IGNORE), pad),
+        "whole": ((before, after), {}),
+        "gaps": ((before, gaps), {}),
+        "nothing": ((before, torch.full_like(after, IGNORE)), {}),
+        "one": ((before[:1, :1], after[:1, :1]), {}),
+        "padded": ((before, after.masked_fill(~pad, IGNORE)), {"pad": pad}),
     }
 
     def make() -> Any:
@@ -94,11 +94,7 @@ def language_model(module: ModuleType, name: str, config: dict) -> Iterator[Prob
             logits, _ = model(given, state=state, pad=None if mask is None else mask[:, :at])
             yield ("state", f"to {at}"), logits
 
-    yield f"{name} fresh", lambda: fresh(make())
-    for training in (True, False):
-        for batch, (given, targets, mask) in batches.items():
-            label = f"{name} {'training' if training else 'evaluation'} {batch}"
-            yield label, lambda t=training, g=given, w=targets, m=mask: step(enrich(make()).train(t), g, w, pad=m)
+    yield from passes(name, make, batches)
     yield f"{name} chunks", lambda: chunks((1, 3, 1, 1), None)
     yield f"{name} padded chunks", lambda: chunks((4, 1, 1), pad)
 
@@ -112,11 +108,11 @@ def sequence_to_sequence(module: ModuleType, name: str, config: dict) -> Iterato
     gaps = after.masked_fill(torch.rand(after.shape, generator=rng) < 0.3, IGNORE)
     real = torch.arange(LENGTH) < torch.tensor([[LENGTH], [4], [1]])  # (3, LENGTH)
     batches = {
-        "whole": (source, before, after, None),
-        "gaps": (source, before, gaps, None),
-        "nothing": (source, before, torch.full_like(after, IGNORE), None),
-        "one": (source[:1, :1], before[:1, :1], after[:1, :1], None),
-        "padded": (source, before, gaps, real),
+        "whole": ((source, before, after), {}),
+        "gaps": ((source, before, gaps), {}),
+        "nothing": ((source, before, torch.full_like(after, IGNORE)), {}),
+        "one": ((source[:1, :1], before[:1, :1], after[:1, :1]), {}),
+        "padded": ((source, before, gaps), {"source_pad": real}),
     }
 
     def make() -> Any:
@@ -132,11 +128,7 @@ def sequence_to_sequence(module: ModuleType, name: str, config: dict) -> Iterato
             state.select(order := torch.tensor([2, 0, 0]))  # as a beam search does
             rows = rows[order]
 
-    yield f"{name} fresh", lambda: fresh(make())
-    for training in (True, False):
-        for batch, (*given, mask) in batches.items():
-            label = f"{name} {'training' if training else 'evaluation'} {batch}"
-            yield label, lambda t=training, g=given, m=mask: step(enrich(make()).train(t), *g, source_pad=m)
+    yield from passes(name, make, batches)
     yield f"{name} chunks", lambda: chunks((1, 3, 1), None)
     yield f"{name} padded chunks", lambda: chunks((2, 1, 1), real)
 
@@ -147,20 +139,25 @@ def classifier(module: ModuleType, name: str, config: dict) -> Iterator[Probe]:
     x = torch.randn(4, 2, 9, 7, generator=rng)
     targets = torch.randint(CLASSES, (4,), generator=rng)
     batches = {
-        "whole": (x, targets),
-        "gaps": (x, targets.masked_fill(torch.tensor([False, True, False, True]), IGNORE)),
-        "nothing": (x, torch.full_like(targets, IGNORE)),
-        "one": (x[:1], targets[:1]),
+        "whole": ((x, targets), {}),
+        "gaps": ((x, targets.masked_fill(torch.tensor([False, True, False, True]), IGNORE)), {}),
+        "nothing": ((x, torch.full_like(targets, IGNORE)), {}),
+        "one": ((x[:1], targets[:1]), {}),
     }
 
     def make() -> Any:
         return module.Model(module.Config(n_classes=CLASSES, n_channels=2, **config))
 
+    yield from passes(name, make, batches)
+
+
+def passes(name: str, make: Callable[[], Any], batches: dict[str, tuple[tuple, dict[str, Any]]]) -> Iterator[Probe]:
+    """A fresh model; and an enriched one on each batch, its inputs and options, in training and in evaluation."""
     yield f"{name} fresh", lambda: fresh(make())
     for training in (True, False):
-        for batch, (given, wanted) in batches.items():
+        for batch, (inputs, options) in batches.items():
             label = f"{name} {'training' if training else 'evaluation'} {batch}"
-            yield label, lambda t=training, g=given, w=wanted: step(enrich(make()).train(t), g, w)
+            yield label, lambda t=training, i=inputs, o=options: step(enrich(make()).train(t), *i, **o)
 
 
 def fresh(model: Any):

@@ -14,7 +14,7 @@ import numpy as np
 
 from kakehashi import Mistake
 from kakehashi.data import Batch, Batches
-from kakehashi.runs import Checkpoint, Run, RunConfig, learners_code
+from kakehashi.runs import Checkpoint, Run, RunConfig, badness
 from kakehashi.training import tasks
 from kakehashi.training.numpy_engine import NumpyEngine
 from kakehashi.training.plan import open_sources
@@ -59,7 +59,7 @@ def their_code(run: Run, backward: bool = False) -> AbstractContextManager[None]
     model has made: there it is theirs whenever the model is.
     """
     theirs = backward and run.source is not None
-    return learners_code(run.path / "source.py", theirs, "; `kakehashi grade` checks your code piece by piece")
+    return run.learners_code(theirs, "; `kakehashi grade` checks your code piece by piece")
 
 
 @contextmanager
@@ -176,8 +176,8 @@ class Measured(NamedTuple):
 
     @property
     def badness(self) -> float:
-        """What the weights that are kept have least of: errors where they are counted, else loss."""
-        return self.loss if self.right is None else 1 - self.right
+        """What the weights that are kept have least of."""
+        return badness(self.loss, self.right)
 
 
 def evaluate(model: Any, source: Batches, engine: Any, batch_size: int = 64) -> float:
