@@ -1,8 +1,10 @@
-"""What the stations of language models check alike: suspicion by name, the loss, and a model at work in the house.
+"""What the stations of models check alike: suspicion by name, attention, the loss, and a model at work in the house.
 
-Each station's checks.py declares its own checks; those of the loss and the house hand over to the functions here.
+Each station's checks.py declares its own checks; those of attention, the loss and the house hand over to the functions
+here.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kakehashi.journey.checking import TOLERANCE, Wrong, finite, fresh, gradients, part, same, shape, twin
+from kakehashi.journey.checking import TOLERANCE, Wrong, finite, fresh, gradients, part, same, shape, tensor, twin
 from kakehashi.models.protocol import IGNORE
 
 # bfloat16 keeps 8 bits: each operation rounds at 2^-9. Through a block that adds up to hundredths of the largest value
@@ -94,6 +96,113 @@ def drops(name: str, output: Tensor, right: Tensor, p: float = DROPOUT) -> None:
     share = dropped.float().mean()
     if not abs(share - p) <= 0.1:  # six deviations of 600 draws
         raise Wrong("dropout_share", name=name, seen=share, expected=p)
+
+
+# Attention: q (B, H, T, D), k and v (B, H, S, D), visible bool, a dropout. B = 3, H = 2, T = 4, D = 5, S = 6: no
+# two that code could take for each other are equal
+
+
+LEFT_PAD = torch.arange(6) >= torch.tensor([[0], [1], [3]])  # (3, 6), True = real: three prompts of 6, 5 and 3 tokens
+LAST_FOUR = torch.ones(4, 6).bool().tril(2)  # (T, S): the last four of six tokens look back
+LAST_FOUR_PADDED = LAST_FOUR & (LEFT_PAD[:, None, None, :] | torch.ones(4, 6).bool().triu(2))  # (B, 1, T, S)
+
+
+def query(rng: torch.Generator, T: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v."""
+    q, k, v = (torch.randn(3, 2, size, 5, generator=rng) for size in (T, 6, 6))
+    return 2 * q, k, v
+
+
+def attend(module: ModuleType, *given: Any) -> Tensor:
+    """attention; a NaN ends the diagnosis, for whatever else one could say of it is a false trail. Raises "att_nan"."""
+    output = tensor("attention", module.attention(*given))
+    if output.isnan().any():
+        raise Wrong("att_nan", count=output.isnan().sum(), total=output.numel())
+    return output
+
+
+def attention_of_ones(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    """The weights of what is visible sum to 1: a mean of ones is one."""
+    q, k, v = query(rng)
+    ones = torch.ones_like(v)
+    output = shape("attention", attend(mine, q, k, ones, LAST_FOUR), q.shape)
+    if not (output - 1).abs().max() <= 1e-5:
+        raw = q @ k.transpose(-2, -1) / 5**0.5
+        after = raw.softmax(-1) * LAST_FOUR
+        queries = raw.masked_fill(~LAST_FOUR, -torch.inf).softmax(-2).nan_to_num()
+        suspect(
+            "attention with values of 1", output, ones[:, :, :4], att_after=after @ ones, att_queries=queries @ ones
+        )
+
+
+def attention_of_what_is_hidden(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    q, k, v = query(rng)
+    before = attend(mine, fresh(q), fresh(k), fresh(v), LAST_FOUR)
+    for at in range(6):
+        others = [fresh(each) for each in (k, v)]
+        for each in others:
+            each[:, :, at] += 3 * torch.randn(5, generator=rng)
+        moved = changed(before, mine.attention(fresh(q), *others, LAST_FOUR)).any(-1).flatten(0, 1).any(0)
+        leaks = moved & ~LAST_FOUR[:, at]
+        if leaks.any():
+            raise Wrong("att_leak", row=leaks.nonzero()[0, 0], column=at)
+
+
+def attention_of_keys_that_match(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    q, k, v = query(rng)
+    for visible in (LAST_FOUR, LAST_FOUR_PADDED):
+
+        def weighed(scores: Tensor, visible: Tensor = visible) -> Tensor:
+            return scores.masked_fill(~visible, -torch.inf).softmax(-1) @ v
+
+        products = q @ k.transpose(-2, -1)
+        suspect(
+            "attention",
+            attend(mine, fresh(q), fresh(k), fresh(v), visible),
+            ref.attention(q, k, v, visible),
+            att_no_scale=weighed(products),
+            att_width=weighed(products / 5),
+            att_all_heads=weighed(products / (2 * 5) ** 0.5),
+            att_heads=weighed(products / 2**0.5),
+            att_length=weighed(products / 6**0.5),
+            att_multiplied=weighed(products * 5**0.5),
+        )
+
+
+def attention_of_large_scores(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    q, k, v = query(rng)
+    attend(mine, fresh(q), fresh(k), fresh(v), LAST_FOUR)
+    output = mine.attention(1e5 * q, k, v, LAST_FOUR)
+    if not torch.isfinite(output).all():
+        raise Wrong("att_overflow")
+    same("attention with large scores", output, ref.attention(1e5 * q, k, v, LAST_FOUR))
+
+
+def attention_dropout(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    """One visible token, weight 1, values of 1: a result is 0 or 1 / (1 - p), all D features alike."""
+    one = torch.ones(800, 1, 1, 5)
+    output = shape("attention", attend(mine, one, one, one, torch.ones(1, 1).bool(), DROPOUT), one.shape)
+    if ((output - 1.0).abs() < 1e-5).all():
+        raise Wrong("att_dropout_missing")
+    if not ((output == 0) | ((output - 1 / (1 - DROPOUT)).abs() < 1e-5)).all():
+        raise Wrong("att_dropout_scale", seen=output[output != 0][0] if output.any() else 0.0)
+    if not (output == output[..., :1]).all():
+        raise Wrong("att_dropout_output")
+    drops("attention", output, one)
+
+
+def attention_gradient(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    def fixed(module: ModuleType) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        return lambda q, k, v: attend(module, q, k, v, LAST_FOUR)
+
+    gradients("attention", fixed(mine), fixed(ref), *query(rng))
+
+
+def attention_of_half_precision(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    """On what a cache and a split of heads hand over: transposed views, one new token."""
+    q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2).bfloat16() for each in query(rng, T=1))
+    visible = LAST_FOUR_PADDED[:, :, -1:]
+    same("attention in bfloat16", attend(mine, q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
 
 
 # The loss
@@ -266,7 +375,7 @@ def starts_undecided(model: Any, V: int, rng: torch.Generator) -> None:
 # The model in the house: both models of the same weights, on what the loaders feed
 
 
-def batches(rng: torch.Generator, V: int, T: int, steps: int) -> list[tuple[Tensor, Tensor]]:
+def batches(rng: torch.Generator, V: int, T: int, steps: int) -> list[tuple[Tensor, ...]]:
     """Loader-like: slices of one stream of tokens, targets shifted by one, the last of each row not counted."""
     stream = torch.randint(V, (steps, 4, T + 1), generator=rng)
     ends = torch.arange(T) < torch.tensor([T, T - 1, T, 1])[:, None]
@@ -274,18 +383,22 @@ def batches(rng: torch.Generator, V: int, T: int, steps: int) -> list[tuple[Tens
 
 
 def trains_alike(mine: nn.Module, ref: nn.Module, rng: torch.Generator, V: int, T: int) -> None:
-    """Three steps of the loop: forward, backward, clip, step (plain SGD: Adam would turn rounding into whole steps).
+    """Three steps on tokens and the tokens after them. Raises as `learns_alike`."""
+    learns_alike(mine, ref, batches(rng, V, T, 3))
 
-    Raises Wrong "house_loss".
+
+def learns_alike(mine: nn.Module, ref: nn.Module, data: list[tuple[Tensor, ...]], **options: Tensor) -> None:
+    """A step of the loop for each of data, the arguments of forward: forward, backward, clip, step.
+
+    Plain SGD: Adam would turn rounding into whole steps. Raises Wrong "house_loss".
     """
     losses, name = [], type(ref).__name__
-    data = batches(rng, V, T, 3)
     for model in (twin(name, mine, ref), ref):
         model.train()
         losses.append([])
-        for tokens, targets in data:
+        for given in data:
             model.zero_grad()
-            loss = part(f"{name}.forward", model(tokens, targets), "loss")
+            loss = part(f"{name}.forward", model(*given, **options), "loss")
             finite("loss", loss).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             with torch.no_grad():
@@ -331,6 +444,3 @@ def in_pieces(model: Any, sizes: tuple[int, ...], tokens: Tensor, pad: Tensor | 
         logits.append(shape("logits", part("forward", output, "logits"), (len(tokens), size, output.logits.shape[-1])))
         at += size
     return torch.cat(logits, 1)
-
-
-LEFT_PAD = torch.arange(6) >= torch.tensor([[0], [1], [3]])  # (3, 6), True = real: three prompts of 6, 5 and 3 tokens

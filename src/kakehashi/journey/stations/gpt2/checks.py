@@ -222,117 +222,39 @@ def mask_hides_padding(mine, ref, rng):
 # attention
 
 
-def query(rng, T=4, S=6):
-    """q (B, H, T, D), k and v (B, H, S, D), visible (T, S)."""
-    q, k, v = (torch.randn(3, H, size, D, generator=rng) for size in (T, S, S))
-    return 2 * q, k, v
-
-
-def attend(module, *given):
-    """attention; a NaN ends the diagnosis, for whatever else one could say of it is a false trail."""
-    output = module.attention(*given)
-    if output.isnan().any():
-        raise Wrong("att_nan", count=output.isnan().sum(), total=output.numel())
-    return output
-
-
 @check("attention", 400)
 def attention_is_a_mean(mine, ref, rng):
-    """The weights of what is visible sum to 1: a mean of ones is one."""
-    q, k, v = query(rng)
-    visible, ones = ref.causal_mask(4, 6), torch.ones_like(v)
-    output = shape("attention", attend(mine, q, k, ones, visible), q.shape)
-    if not (output - 1).abs().max() <= 1e-5:
-        raw = q @ k.transpose(-2, -1) / D**0.5
-        masked = raw.masked_fill(~visible, -torch.inf)
-        after, queries = raw.softmax(-1) * visible, masked.softmax(-2).nan_to_num()
-        suspect(
-            "attention with values of 1", output, ones[:, :, :4], att_after=after @ ones, att_queries=queries @ ones
-        )
+    lm_checks.attention_of_ones(mine, ref, rng)
 
 
 @check("attention", 410)
 def attention_does_not_see_what_is_hidden(mine, ref, rng):
-    q, k, v = query(rng)
-    visible = ref.causal_mask(4, 6)
-    before = attend(mine, fresh(q), fresh(k), fresh(v), visible)
-    for at in range(6):
-        others = [fresh(each) for each in (k, v)]
-        for each in others:
-            each[:, :, at] += 3 * torch.randn(D, generator=rng)
-        moved = changed(before, mine.attention(fresh(q), *others, visible)).any(-1).flatten(0, 1).any(0)
-        leaks = moved & ~visible[:, at]
-        if leaks.any():
-            raise Wrong("att_leak", row=leaks.nonzero()[0, 0], column=at)
+    lm_checks.attention_of_what_is_hidden(mine, ref, rng)
 
 
 @check("attention", 420)
 def attention_weighs_by_similarity(mine, ref, rng):
-    q, k, v = query(rng)
-    for visible in (ref.causal_mask(4, 6), ref.causal_mask(4, 6, LEFT_PAD)):
-
-        def weighed(scores, hidden=-torch.inf, visible=visible):
-            return scores.masked_fill(~visible, hidden).softmax(-1) @ v
-
-        products = q @ k.transpose(-2, -1)
-        suspect(
-            "attention",
-            attend(mine, fresh(q), fresh(k), fresh(v), visible),
-            ref.attention(q, k, v, visible),
-            att_no_scale=weighed(products),
-            att_width=weighed(products / D),
-            att_all_heads=weighed(products / (H * D) ** 0.5),
-            att_heads=weighed(products / H**0.5),
-            att_length=weighed(products / 6**0.5),
-            att_multiplied=weighed(products * D**0.5),
-        )
+    lm_checks.attention_of_keys_that_match(mine, ref, rng)
 
 
 @check("attention", 430)
 def attention_survives_large_scores(mine, ref, rng):
-    q, k, v = query(rng)
-    visible = ref.causal_mask(4, 6)
-    attend(mine, fresh(q), fresh(k), fresh(v), visible)
-    output = mine.attention(1e5 * q, k, v, visible)
-    if not torch.isfinite(output).all():
-        raise Wrong("att_overflow")
-    same("attention with large scores", output, ref.attention(1e5 * q, k, v, visible))
+    lm_checks.attention_of_large_scores(mine, ref, rng)
 
 
 @check("attention", 440)
 def attention_drops_weights(mine, ref, rng):
-    """One visible token, weight 1, values of 1: a result is 0 or 1 / (1 - p), all D features alike."""
-    one = torch.ones(800, 1, 1, D)
-    output = shape("attention", attend(mine, one, one, one, torch.ones(1, 1).bool(), DROPOUT), one.shape)
-    if alike_everywhere(output, 1.0):
-        raise Wrong("att_dropout_missing")
-    if not ((output == 0) | ((output - 1 / (1 - DROPOUT)).abs() < 1e-5)).all():
-        raise Wrong("att_dropout_scale", seen=output[output != 0][0] if output.any() else 0.0)
-    if not (output == output[..., :1]).all():
-        raise Wrong("att_dropout_output")
-    drops("attention", output, one)
-
-
-def alike_everywhere(output, value):
-    return bool(((output - value).abs() < 1e-5).all())
+    lm_checks.attention_dropout(mine, ref, rng)
 
 
 @check("attention", 450)
 def attention_has_a_gradient(mine, ref, rng):
-    visible = ref.causal_mask(4, 6)
-
-    def fixed(module):
-        return lambda q, k, v: attend(module, q, k, v, visible)
-
-    gradients("attention", fixed(mine), fixed(ref), *query(rng))
+    lm_checks.attention_gradient(mine, ref, rng)
 
 
 @check("attention", 460)
 def attention_runs_in_half_precision(mine, ref, rng):
-    """On what a cache and a split of heads hand over: transposed views, one new token."""
-    q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2).bfloat16() for each in query(rng, T=1))
-    visible = ref.causal_mask(1, 6, LEFT_PAD)
-    same("attention in bfloat16", attend(mine, q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
+    lm_checks.attention_of_half_precision(mine, ref, rng)
 
 
 # CausalSelfAttention
