@@ -10,7 +10,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import regex
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from kakehashi.data import stdlib_code
 from kakehashi.inference import Engine
 from kakehashi.models.protocol import Output
 from kakehashi.tokenizers import END, BPETokenizer, TokenizerError
-from kakehashi.tokenizers.bpe import learn_merges_slowly, merge_slowly
+from kakehashi.tokenizers.bpe import encode_slowly, learn_merges_slowly, merge_slowly
 from kakehashi.tokenizers.bpe_encoding import Merger
 from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.bpe_training import learn_merges
@@ -84,15 +83,10 @@ def hugging_face(tokenizer: BPETokenizer):
     return pytest.importorskip("tokenizers").Tokenizer.from_str(json.dumps(to_hf(tokenizer)))
 
 
-def slowly(tokenizer: BPETokenizer, text: str) -> list[int]:
+def slowly(tokenizer: BPETokenizer, text: str, allowed_special=()) -> list[int]:
     """Encoded as it is told."""
-    numbers = {token: i for i, token in enumerate(tokenizer.tokens) if i not in tokenizer.special.values()}
-    made = [numbers[tokenizer.tokens[left] + tokenizer.tokens[right]] for left, right in tokenizer.merges]
-    merges = dict(zip(tokenizer.merges, enumerate(made), strict=True))
-    found = []
-    for piece in regex.findall(PATTERNS[tokenizer.pattern], text):
-        found += merge_slowly([numbers[bytes([byte])] for byte in piece.encode()], merges)
-    return found
+    tokens = dict(enumerate(tokenizer.tokens))
+    return encode_slowly(text, tokens, tokenizer.merges, tokenizer.special, tokenizer.pattern, allowed_special)
 
 
 def all_splits(tokenizer: BPETokenizer) -> BPETokenizer:
@@ -271,6 +265,7 @@ def test_special_tokens_come_from_plain_text_only_where_allowed():
     a, b = tokenizer.encode("a"), tokenizer.encode("b")
     assert tokenizer.encode(text, [EOT]) == [*tokenizer.encode(f"a{END}b"), 1, 1]
     assert tokenizer.encode(text, "all") == [*a, 0, *b, 1, 1] == peer().encode(text).ids
+    assert slowly(tokenizer, text, [EOT]) == tokenizer.encode(text, [EOT])
     assert tokenizer.decode(tokenizer.encode(text, "all")) == f"ab{EOT}{EOT}", "the end decodes to nothing"
     with pytest.raises(TokenizerError, match=r"'<\|pad\|>' is no special token; there are <\|end\|>, <\|eot\|>"):
         tokenizer.encode(text, ["<|pad|>"])

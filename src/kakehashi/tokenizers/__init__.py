@@ -2,7 +2,8 @@
 that we train it is token 0, END. `to_dict()` holds all there is to know, and `load` reads it back by its "kind".
 
     char.py    one token a character
-    bpe.py     byte-level BPE, and what it stands on; bpe_formats.py reads and writes it as GPT-2 and Hugging Face do
+    bpe.py     byte-level BPE as it is told; bpe_tokenizer.py is the one at work, bpe_formats.py reads and writes it as
+               GPT-2 and Hugging Face do
 """
 
 import json
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kakehashi.paths import atomic_write
-from kakehashi.tokenizers.bpe import BPETokenizer
 from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
+from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer
 from kakehashi.tokenizers.char import END, CharTokenizer, TokenizerError, UnknownCharacter
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Byte-level BPE: the tokenizer of GPT-2, Llama 3 and Qwen2, and how its merges are learnt.
+"""Byte-level BPE, as it is told: the tokenizer of GPT-2, Llama 3 and Qwen2, and how its merges are learnt.
 
     "low lower"  --pattern-->  "low", " lower"  --UTF-8-->  l o w,  ␣ l o w e r  --merges-->  low,  ␣low er
 
@@ -10,284 +10,150 @@ Learning: the most frequent pair of neighbours becomes a token, again and again.
 left token has the lower number is taken, then the one whose right token has; bytes are numbered as GPT-2 does, so this
 is also what Hugging Face's `tokenizers` takes.
 
-    learn_merges_slowly    merges from words, as it is told      bpe_training.py    the same, fast
-    merge_slowly           tokens of a piece, as it is told      bpe_encoding.py    the same, fast
-    BPETokenizer           text to numbers and back              bpe_formats.py     the files of GPT-2, Hugging Face
+Each step is a function of plain values here. What is used is fast, and tested equal:
+
+    learn_merges_slowly    bpe_training.learn_merges
+    merge_slowly           bpe_encoding.Merger
+    encode_slowly          bpe_tokenizer.BPETokenizer, which keeps all the parts together
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain, pairwise
-from typing import Any, Literal
+from itertools import pairwise
 
 import regex
 
 from kakehashi.tokenizers import patterns
-from kakehashi.tokenizers.bpe_encoding import Known, Merger
-from kakehashi.tokenizers.bpe_training import learn_merges
-from kakehashi.tokenizers.byte_alphabet import BYTES, NUMBER, read, written
-from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
+
+Pair = tuple[int, int]  # the numbers of two tokens, left and right
 
 
-def learn_merges_slowly(words: Mapping[bytes, int], n_merges: int) -> list[tuple[int, int]]:
+def byte_signs() -> dict[int, str]:
+    """GPT-2's alphabet of bytes: {byte: the character that it is written as}, in the order of the characters.
+
+    What Latin-1 shows, "!" to "~", "¡" to "¬" and "®" to "ÿ", stands for its own byte. The other bytes, the space among
+    them, are written in their order as the characters from U+0100 on.
+    """
+    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    # spaces and control characters would be lost in a file of tokens: they get characters that can be seen
+    rest = [byte for byte in range(256) if byte not in seen]
+    return {byte: chr(byte) for byte in seen} | {byte: chr(0x100 + i) for i, byte in enumerate(rest)}
+
+
+def count_pieces(texts: Iterable[str], pattern: str = "gpt2") -> dict[bytes, int]:
+    """{piece in UTF-8: how often it stands in the texts}: the words that merges are learnt from.
+
+    pattern: the name of one of patterns.PATTERNS, whose matches are the pieces.
+    """
+    cut, counts = regex.compile(patterns.find(pattern)).findall, Counter()
+    for text in texts:
+        counts.update(cut(text))
+    return {piece.encode(): count for piece, count in counts.items()}
+
+
+def count_pairs(words: Iterable[tuple[Sequence[int], int]]) -> dict[Pair, int]:
+    """{pair: how often it stands in the words}, of words that are (their tokens, how often the word stands there).
+
+    Each two neighbours in a word are a pair, overlapping ones, too: three equal tokens are two pairs.
+    """
+    counts = Counter()
+    for tokens, count in words:
+        for pair in pairwise(tokens):
+            counts[pair] += count
+    return counts
+
+
+def merge_pair(tokens: Sequence[int], pair: Pair, new: int) -> list[int]:
+    """The tokens with each occurrence of the pair, from left to right, replaced by the new token.
+
+    Each token goes into one merge at most: of three equal ones, the first two.
+    """
+    merged, i = [], 0
+    while i < len(tokens):
+        if tuple(tokens[i : i + 2]) == pair:
+            merged.append(new)
+            i += 2
+        else:
+            merged.append(tokens[i])
+            i += 1
+    return merged
+
+
+def learn_merges_slowly(words: Mapping[bytes, int], n_merges: int) -> list[Pair]:
     """The merges that the words, each with its count, teach: pairs of token numbers, the first one learnt first.
 
-    Numbers 0 to 255 are the bytes, in the order of BYTES; merge i makes token 256 + i. A pair that occurs once is no
-    merge, so there may be fewer than n_merges.
+    Numbers 0 to 255 are the bytes, in the order of `byte_signs`; merge i makes token 256 + i. Of pairs of equal counts
+    the lowest is taken, left before right. A pair that occurs once is no merge, so there may be fewer than n_merges.
     """
-    spelled = [([NUMBER[byte] for byte in word], count) for word, count in words.items()]
+    number = {byte: i for i, byte in enumerate(byte_signs())}
+    spelled = [([number[byte] for byte in word], count) for word, count in words.items()]
     merges = []
     for new in range(256, 256 + n_merges):
-        counts = Counter()
-        for tokens, count in spelled:
-            for pair in pairwise(tokens):
-                counts[pair] += count
+        # counted anew: a merge makes pairs with the new token, and takes places from pairs with its two parts
+        counts = count_pairs(spelled)
         best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
         if best is None or counts[best] < 2:
             break
         merges.append(best)
-        spelled = [(_merged(tokens, best, new), count) for tokens, count in spelled]
+        spelled = [(merge_pair(tokens, best, new), count) for tokens, count in spelled]
     return merges
 
 
-def _merged(tokens: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
-    """The tokens with each occurrence of the pair, from left to right, replaced by the new token."""
-    out, i = [], 0
-    while i < len(tokens):
-        if tuple(tokens[i : i + 2]) == pair:
-            out.append(new)
-            i += 2
-        else:
-            out.append(tokens[i])
-            i += 1
-    return out
-
-
-def merge_slowly(tokens: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
+def merge_slowly(tokens: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
     """The tokens after all merges that apply, each time the one learnt first, in its leftmost place.
 
-    merges: {pair: (how many merges were learnt before this one, the token it makes)}.
+    merges: {pair: (how many merges were learnt before this one, the token it makes)}. A merge of a token stands after
+    the one that makes this token.
     """
     tokens = list(tokens)
     while known := [(*merges[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]:
-        _, new, i = min(known, key=lambda one: (one[0], one[2]))
+        _, new, i = min(known)
         tokens[i : i + 2] = [new]
     return tokens
 
 
-def count_pieces(texts: Iterable[str], pattern: str = "gpt2") -> dict[bytes, int]:
-    """{piece in UTF-8: how often it stands in the texts}: the words that merges are learnt from. TokenizerError."""
-    cut, counts = regex.compile(patterns.find(pattern)).findall, Counter()
-    for text in texts:
-        counts.update(cut(_checked(text)))
-    return {piece.encode(): count for piece, count in counts.items()}
+def cut_special(text: str, special: Collection[str]) -> list[str]:
+    """The text cut at its special tokens: [text, special, text, ... special, text], where a text may be "".
 
-
-@dataclass(frozen=True)
-class BPETokenizer:
-    """tokens   the bytes of each token, by its number; of a special token, its text in UTF-8
-    merges      pairs of numbers, the one learnt first first; each makes the token of their bytes together
-    special     {text: number} of the tokens that plain text never becomes
-    end         the number of the special token that ends a document; it decodes to ""
-    pattern     the name of one of patterns.PATTERNS
-    nfc         text is put into Unicode's normal form C first (Qwen2)
-    whole       a piece that is itself a token becomes that token, merges or not (Llama 3)
-
-    One that we train has END as token 0, then its other special tokens, the bytes, and a token a merge.
-    Raises TokenizerError where the parts do not fit together.
+    special: the texts of the special tokens; where several begin at one place, the longest is taken.
     """
-
-    tokens: tuple[bytes, ...]
-    merges: tuple[tuple[int, int], ...]
-    special: Mapping[str, int] = field(hash=False)
-    end: int = 0
-    pattern: str = "gpt2"
-    nfc: bool = False
-    whole: bool = False
-
-    def __post_init__(self):
-        patterns.find(self.pattern)
-        size, special = len(self.tokens), set(self.special.values())
-        for text, number in self.special.items():
-            if not text or not 0 <= number < size or self.tokens[number] != _checked(text).encode():
-                raise TokenizerError(f"special token {text!r} is said to be number {number}, and is not")
-        if self.end not in special:
-            raise TokenizerError(f"end must be the number of a special token, got {self.end}")
-        if len(self._numbers) + len(special) < size:
-            twice = Counter(token for i, token in enumerate(self.tokens) if i not in special).most_common(1)[0][0]
-            raise TokenizerError(f"two tokens are the same bytes, {twice!r}")
-        if missing := [byte for byte in BYTES if bytes([byte]) not in self._numbers]:
-            raise TokenizerError(f"no token is the byte {missing[0]:#04x}: a byte-level vocabulary has all 256")
-        for rank, pair in enumerate(self.merges):
-            if not all(0 <= number < size and number not in special for number in pair):
-                raise TokenizerError(f"merge {rank} is of tokens {pair}, which must be tokens of text")
-            if self.tokens[pair[0]] + self.tokens[pair[1]] not in self._numbers:
-                raise TokenizerError(f"merge {rank}, of tokens {pair}, makes no token of the vocabulary")
-        if len(set(self.merges)) < len(self.merges):
-            raise TokenizerError(f"the merge of tokens {Counter(self.merges).most_common(1)[0][0]} stands there twice")
-        _ = self._merger  # checks that the merges are in order
-
-    @classmethod
-    def train(
-        cls, texts: Iterable[str], vocab_size: int, pattern: str = "gpt2", special: Sequence[str] = ()
-    ) -> "BPETokenizer":
-        """The tokenizer that the texts teach: of vocab_size tokens, or fewer where no pair is left that occurs twice.
-
-        special: texts of special tokens after END. Raises TokenizerError.
-        """
-        names = [END, *special]
-        first = len(names)
-        if len(set(names)) < first or "" in names:
-            raise TokenizerError(f"special tokens must be distinct, not empty and not {END!r}, got {list(special)}")
-        if vocab_size < first + 256:
-            raise TokenizerError(f"vocab_size must be at least {first + 256}, for all bytes, got {vocab_size}")
-        words = count_pieces(texts, pattern)
-        if not words:
-            raise TokenizerError("the texts hold nothing to learn from")
-        tokens = [_checked(name).encode() for name in names] + [bytes([byte]) for byte in BYTES]
-        merges = [(left + first, right + first) for left, right in learn_merges(words, vocab_size - len(tokens))]
-        for left, right in merges:
-            tokens.append(tokens[left] + tokens[right])
-        return cls(tuple(tokens), tuple(merges), {name: i for i, name in enumerate(names)}, pattern=pattern)
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.tokens)
-
-    def encode(self, text: str, allowed_special: Collection[str] | Literal["all"] = ()) -> list[int]:
-        """The numbers of the text's tokens; none is added.
-
-        allowed_special: the special tokens that stand for themselves in the text; what spells another is plain text.
-        Raises TokenizerError.
-        """
-        allowed = list(self.special) if allowed_special == "all" else list(allowed_special)
-        if unknown := [name for name in allowed if name not in self.special]:
-            raise TokenizerError(f"{unknown[0]!r} is no special token; there are {', '.join(self.special)}")
-        if not allowed:
-            return self._plain(text)
-        longest_first = sorted(allowed, key=len, reverse=True)
-        parts = regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)  # text, special, text, ..., text
-        return [n for i, part in enumerate(parts) for n in ([self.special[part]] if i % 2 else self._plain(part))]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of the numbers; bytes that are no UTF-8, as of half a character, become U+FFFD, the end token "".
-
-        A number outside the vocabulary is a KeyError.
-        """
-        return self.decode_bytes(ids).decode(errors="replace")
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of the numbers, exactly; none for the end token. A number outside the vocabulary is a KeyError."""
-        return b"".join([self._bytes[number] for number in ids])
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "format": 1,
-            "kind": "bpe",
-            "pattern": {"name": self.pattern, "regex": patterns.find(self.pattern)},
-            "nfc": self.nfc,
-            "whole": self.whole,
-            "special": dict(self.special),
-            "end": self.end,
-            "tokens": [written(token) for token in self.tokens],
-            "merges": [list(pair) for pair in self.merges],
-        }
-
-    @classmethod
-    def from_dict(cls, content: dict) -> "BPETokenizer":
-        """What `to_dict()` gave. Raises TokenizerError where it is something else."""
-        if content.get("format") != 1 or content.get("kind") != "bpe":
-            raise TokenizerError(
-                f"need format 1 and kind 'bpe', got {content.get('format')!r} and {content.get('kind')!r}"
-            )
-        pattern = need(content, "pattern", dict)
-        if pattern.get("regex") != patterns.find(pattern.get("name")):
-            raise TokenizerError(f"the pattern {pattern['name']} is not ours: {pattern.get('regex')!r}")
-        special, tokens = need(content, "special", dict), need(content, "tokens", list)
-        merges = need(content, "merges", list)
-        if not all(isinstance(token, str) for token in tokens):
-            raise TokenizerError("tokens must be strings")
-        if not all(isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in merges):
-            raise TokenizerError("merges must be pairs of numbers")
-        return cls(
-            tuple(map(read_token, tokens)),
-            tuple((left, right) for left, right in merges),
-            {text: need(special, text, int) for text in special},
-            need(content, "end", int),
-            pattern["name"],
-            need(content, "nfc", bool),
-            need(content, "whole", bool),
-        )
-
-    def _plain(self, text: str) -> list[int]:
-        if self.nfc:
-            text = unicodedata.normalize("NFC", text)
-        try:
-            return list(chain.from_iterable(map(self._known.__getitem__, self._cut(text))))
-        except UnicodeEncodeError:
-            _checked(text)  # says which character
-            raise
-
-    def _tokens_of(self, piece: str) -> tuple[int, ...]:
-        raw = piece.encode()
-        if self.whole and (number := self._numbers.get(raw)) is not None:
-            return (number,)
-        return self._merger.tokens_of(raw)
-
-    @cached_property
-    def _cut(self):
-        return regex.compile(patterns.find(self.pattern)).findall
-
-    @cached_property
-    def _known(self) -> Known:
-        return Known(self._tokens_of)
-
-    @cached_property
-    def _merger(self) -> Merger:
-        return Merger(self._numbers, self.merges)
-
-    @cached_property
-    def _numbers(self) -> dict[bytes, int]:
-        """Of the tokens of text."""
-        special = set(self.special.values())
-        return {token: i for i, token in enumerate(self.tokens) if i not in special}
-
-    @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        """A dict, not a tuple: a negative number must not wrap around."""
-        return {i: token if i != self.end else b"" for i, token in enumerate(self.tokens)}
+    if not special:
+        return [text]
+    longest_first = sorted(special, key=len, reverse=True)
+    # of alternatives the first that fits is taken; in brackets, so that split keeps what it cuts at
+    return regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)
 
 
-def need(content: Any, key: str, kind: type, otherwise: Any = None) -> Any:
-    """What stands under the key; `otherwise` where nothing or null does. Raises TokenizerError for another type."""
-    value = content.get(key) if isinstance(content, dict) else None
-    if value is None and otherwise is not None:
-        return otherwise
-    if type(value) is not kind:
-        raise TokenizerError(f"{key} must be of type {kind.__name__}, got {str(value)[:SHOWN]!r}")
-    return value
+def encode_slowly(
+    text: str,
+    tokens: Mapping[int, bytes],
+    merges: Sequence[Pair],
+    special: Mapping[str, int],
+    pattern: str = "gpt2",
+    allowed_special: Collection[str] = (),
+) -> list[int]:
+    """The numbers of the text's tokens.
+
+    tokens: the bytes of each number, of a special token its text in UTF-8; merges: pairs of numbers, the first one
+    learnt first, each makes the token of their bytes together; special: {text: number}, which plain text never becomes.
+    allowed_special: those that stand for themselves in the text; what spells another is plain text.
+    """
+    # a special token may be spelled as one of text, which keeps its bytes for itself
+    number = {raw: i for i, raw in tokens.items() if i not in special.values()}
+    known = {(a, b): (rank, number[tokens[a] + tokens[b]]) for rank, (a, b) in enumerate(merges)}
+    cut, encoded = regex.compile(patterns.find(pattern)).findall, []
+    for i, part in enumerate(cut_special(text, allowed_special)):
+        if i % 2:
+            encoded.append(special[part])
+        else:
+            for piece in cut(part):
+                encoded += merge_slowly([number[bytes([byte])] for byte in piece.encode()], known)
+    return encoded
 
 
-def read_token(text: str) -> bytes:
-    """The bytes of a token that is written in GPT-2's alphabet. Raises TokenizerError."""
-    try:
-        return read(text)
-    except KeyError as error:
-        raise TokenizerError(
-            f"token {text!r} is not byte-level: GPT-2's alphabet of bytes has no {error.args[0]!r}"
-        ) from None
-
-
-def _checked(text: str) -> str:
-    """The text. Raises TokenizerError where it is none: half of a surrogate pair has no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"character {error.start + 1} of the text is {text[error.start]!r}, half of a surrogate pair: "
-            f"read the text with its right encoding"
-        ) from None
-    return text
+def decode(ids: Iterable[int], tokens: Mapping[int, bytes]) -> str:
+    """The text of the numbers, tokens: the bytes of each. Bytes that are no UTF-8, as of half a character, become
+    U+FFFD. A number without a token is a KeyError.
+    """
+    # all bytes first: those of one character may lie in several tokens
+    return b"".join([tokens[number] for number in ids]).decode(errors="replace")

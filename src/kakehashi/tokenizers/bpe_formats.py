@@ -7,7 +7,7 @@ padding: they are about what is done with tokens once they are there.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kakehashi.tokenizers.bpe import BPETokenizer, need, read_token
+from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer, need, read_token
 from kakehashi.tokenizers.byte_alphabet import SIGN, written
 from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
 from kakehashi.tokenizers.patterns import PATTERNS
