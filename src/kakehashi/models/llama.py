@@ -156,10 +156,30 @@ class RMSNorm(nn.Module):
         return x / torch.sqrt(mean_square + self.eps) * self.weight
 
 
+def kept(frequency: Tensor, theta: float, scaling: Scaling) -> Tensor:
+    """How much of its frequency each pair keeps, as Scaling says: 1 all of it, 0 none. (D / 2,) -> (D / 2,)."""
+    D = 2 * len(frequency)
+    if scaling.kind == "linear":
+        return torch.zeros_like(frequency)
+    if scaling.kind == "llama3":
+        turns = scaling.trained * frequency / (2 * math.pi)
+        share = (turns - scaling.slow) / (scaling.fast - scaling.slow)  # (D / 2,)
+    else:
+        # `frequency` solved for the pair that makes so many turns: between two pairs, or beyond the last
+        first, last = (
+            D * math.log(scaling.trained / (2 * math.pi * turns)) / (2 * math.log(theta))
+            for turns in (scaling.fast, scaling.slow)
+        )
+        first, last = max(math.floor(first), 0), min(math.ceil(last), D - 1)
+        share = 1 - (torch.arange(D // 2) - first) / ((last - first) or 0.001)  # (D / 2,)
+    return share.clamp(0, 1)
+
+
 def frequencies(config: Config) -> Tensor:
     """How far each of a head's D / 2 pairs turns from one position to the next, in radians: (D / 2,), falling.
 
-    Su et al. 2021, section 3.2.2; Scaling says what becomes of them beyond the length trained on.
+    Pair i turns by theta^(-2 i / D) (Su et al. 2021, section 3.2.2). With a scaling what a pair does not have `kept`
+    is divided by its factor.
     """
     D, scaling = config.head_dim, config.scaling
     # from a turn in 2 pi tokens to one in nearly 2 pi theta: fast pairs tell neighbours apart, slow ones chapters
@@ -167,21 +187,8 @@ def frequencies(config: Config) -> Tensor:
     if scaling is None:
         return frequency
     slowed = frequency / scaling.factor
-    if scaling.kind == "linear":
-        return slowed
-    if scaling.kind == "llama3":
-        turns = scaling.trained * frequency / (2 * math.pi)
-        kept = (turns - scaling.slow) / (scaling.fast - scaling.slow)  # (D / 2,)
-    else:
-        # `frequency` solved for the pair that makes so many turns: between two pairs, or beyond the last
-        first, last = (
-            D * math.log(scaling.trained / (2 * math.pi * turns)) / (2 * math.log(config.theta))
-            for turns in (scaling.fast, scaling.slow)
-        )
-        first, last = max(math.floor(first), 0), min(math.ceil(last), D - 1)
-        kept = 1 - (torch.arange(D // 2) - first) / ((last - first) or 0.001)  # (D / 2,)
     # a pair that has gone round in training knows all angles; one that has not must not come to new ones
-    return torch.lerp(slowed, frequency, kept.clamp(0, 1))
+    return torch.lerp(slowed, frequency, kept(frequency, config.theta, scaling))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
