@@ -98,11 +98,57 @@ def drops(name: str, output: Tensor, right: Tensor, p: float = DROPOUT) -> None:
         raise Wrong("dropout_share", name=name, seen=share, expected=p)
 
 
+LEFT_PAD = torch.arange(6) >= torch.tensor([[0], [1], [3]])  # (3, 6), True = real: three prompts of 6, 5 and 3 tokens
+
+# causal_mask
+
+
+def mask_of_the_future(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    for T in (5, 1):
+        seen = shape(f"causal_mask({T}, {T})", mine.causal_mask(T, T), (T, T))
+        if seen.dtype != torch.bool:
+            raise Wrong("dtype", name="causal_mask", seen=seen.dtype, expected=torch.bool)
+        if torch.equal(seen, ~ref.causal_mask(T, T)):
+            raise Wrong("mask_inverted")
+        for key, wrong in (("mask_future", seen.triu(1)), ("mask_self", ~seen & torch.eye(T).bool())):
+            if wrong.any():
+                row, column = wrong.nonzero()[0].tolist()
+                raise Wrong(key, row=row, column=column)
+        same(f"causal_mask({T}, {T})", seen, ref.causal_mask(T, T))
+
+
+def mask_of_a_cache(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    for T, S in ((1, 6), (3, 6), (2, 3)):
+        suspect(
+            f"causal_mask({T}, {S})",
+            mine.causal_mask(T, S),
+            ref.causal_mask(T, S),
+            mask_cache=torch.ones(T, S).bool().tril(),
+            mask_cache_open=torch.ones(T, S).bool(),
+        )
+
+
+def mask_of_padding(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
+    """Padding on the left, on the right, everywhere; new tokens alone with a cache before them."""
+    pad = torch.cat((LEFT_PAD, LEFT_PAD.flip(1), torch.zeros(1, 6).bool()))
+    for T in (6, 3, 1):
+        plain, seen, right = ref.causal_mask(T, 6), mine.causal_mask(T, 6, pad.clone()), ref.causal_mask(T, 6, pad)
+        if isinstance(seen, Tensor) and seen.shape == right.shape and not seen.any(-1).all():
+            raise Wrong("mask_empty_row", place=(~seen.any(-1)).nonzero()[0])
+        diagonal = torch.ones(T, 6).bool().triu(6 - T)
+        suspect(
+            f"causal_mask({T}, 6, pad)",
+            seen,
+            right,
+            mask_padding_ignored=plain.expand_as(right),
+            mask_padding_inverted=plain & (~pad[:, None, None, :] | diagonal),
+        )
+
+
 # Attention: q (B, H, T, D), k and v (B, H, S, D), visible bool, a dropout. B = 3, H = 2, T = 4, D = 5, S = 6: no
 # two that code could take for each other are equal
 
 
-LEFT_PAD = torch.arange(6) >= torch.tensor([[0], [1], [3]])  # (3, 6), True = real: three prompts of 6, 5 and 3 tokens
 LAST_FOUR = torch.ones(4, 6).bool().tril(2)  # (T, S): the last four of six tokens look back
 LAST_FOUR_PADDED = LAST_FOUR & (LEFT_PAD[:, None, None, :] | torch.ones(4, 6).bool().triu(2))  # (B, 1, T, S)
 
@@ -205,6 +251,57 @@ def attention_of_half_precision(mine: ModuleType, ref: ModuleType, rng: torch.Ge
     same("attention in bfloat16", attend(mine, q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
 
 
+# A block
+
+
+def looks_back_only(before: Tensor, after: Tensor, at: int) -> None:
+    """Results (B, T, ...), and after item 0 was changed at place `at`: those from there on are others, no more.
+
+    Raises Wrong "heads_future", "heads_batch", "heads_blind".
+    """
+    moved = changed(before, after).flatten(2).any(-1)  # (B, T)
+    if moved[0, :at].any():
+        raise Wrong("heads_future", position=moved[0, :at].nonzero()[0, 0], changed=at)
+    if moved[1:].any():
+        raise Wrong("heads_batch")
+    if not moved[0, at:].all():
+        raise Wrong("heads_blind", position=at + (~moved[0, at:]).nonzero()[0, 0], changed=at)
+
+
+Function = Callable[[Tensor], Tensor]
+
+
+def silent_blocks(x: Tensor, norm_1: Function, norm_2: Function) -> dict[str, Any]:
+    """Key -> what a wrong block makes of x if neither branch says anything; a right one gives x."""
+    return {
+        "block_residual": torch.zeros_like(x),
+        "block_norm_after": norm_2(norm_1(x)),
+        "block_norm_in_stream": norm_1(x),
+        "block_doubled": 4 * x,
+    }
+
+
+def wrong_blocks(x: Tensor, norm_1: Function, attend: Function, norm_2: Function, mlp: Function) -> dict[str, Any]:
+    """Key -> what a block of these parts gives that has them in a wrong order."""
+    middle, first, swapped, bare, inside = (
+        x + attend(norm_1(x)),
+        x + mlp(norm_2(x)),
+        x + attend(norm_2(x)),
+        x + attend(x),
+        norm_1(x) + attend(norm_1(x)),
+    )
+    return {
+        "block_parallel": middle + mlp(norm_2(x)),
+        "block_norm_shared": middle + mlp(norm_1(middle)),
+        "block_norm_swapped": swapped + mlp(norm_1(swapped)),
+        "block_norm_missing_1": bare + mlp(norm_2(bare)),
+        "block_norm_missing_2": middle + mlp(middle),
+        "block_order": first + attend(norm_1(first)),
+        "block_first_residual": x + mlp(norm_2(middle)),
+        "block_from_norm": inside + mlp(norm_2(inside)),
+    }
+
+
 # The loss
 
 
@@ -281,14 +378,14 @@ def loss_gradient(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> No
 
 
 class Loss(nn.Module):
-    """A model's loss as a module of its tokens alone, for `gradients`."""
+    """A model's loss as a module of its input alone, tokens or images, for `gradients`."""
 
-    def __init__(self, model: nn.Module, targets: Tensor, pad: Tensor | None = None):
+    def __init__(self, model: nn.Module, targets: Tensor, **options: Any):
         super().__init__()
-        self.model, self.targets, self.pad = model, targets, pad
+        self.model, self.targets, self.options = model, targets, options
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return part("forward", self.model(tokens, fresh(self.targets), pad=self.pad), "loss")
+    def forward(self, x: Tensor) -> Tensor:
+        return part("forward", self.model(x, fresh(self.targets), **self.options), "loss")
 
 
 def keeps_its_config(name: str, model: Any, config: Any) -> None:
@@ -361,6 +458,23 @@ def leaves_out_padding(mine: Any, ref: Any, tokens: Tensor) -> None:
     first = torch.cat([ref(each, state=state, pad=LEFT_PAD[:, : each.shape[1]]).logits for each in pieces], 1)
     output = in_pieces(mine, (4, 1, 1), tokens, LEFT_PAD)
     suspect("logits of padded pieces", output[LEFT_PAD], right, model_padding_columns=first[LEFT_PAD])
+
+
+def refuses_more_than_its_block(model: Any, N: int) -> None:
+    """More than N tokens in sight, cached and padding ones among them, are a ValueError. Raises Wrong "model_block"."""
+    for T, cached, padded in ((N + 1, 0, False), (1, N, False), (N + 1, 0, True), (1, N, True)):
+        tokens = torch.arange(N + 1)[None] % 2
+        state = model.new_state(1) if cached else None
+        if cached:
+            model(tokens[:, :cached], state=state)
+        pad = torch.arange(N + 1)[None] > 0 if padded else None  # with one real token less, the positions would do
+        try:
+            model(tokens[:, cached:], state=state, pad=pad)
+        except ValueError:
+            continue
+        except Exception as error:
+            raise Wrong("model_block", size=N, tokens=T, cached=cached, seen=type(error).__name__) from error
+        raise Wrong("model_block", size=N, tokens=T, cached=cached, seen="Output")
 
 
 def starts_undecided(model: Any, V: int, rng: torch.Generator) -> None:

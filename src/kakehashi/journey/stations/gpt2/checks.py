@@ -21,9 +21,13 @@ from kakehashi.journey.lm_checks import (
     drops,
     in_pieces,
     keeps_its_config,
+    looks_back_only,
     normal,
+    refuses_more_than_its_block,
+    silent_blocks,
     suspect,
     targets_with_gaps,
+    wrong_blocks,
 )
 from kakehashi.models.protocol import KVCache
 
@@ -172,51 +176,17 @@ def gelu_runs_in_half_precision(mine, ref, rng):
 
 @check("causal_mask", 300)
 def mask_hides_the_future(mine, ref, rng):
-    for T in (5, 1):
-        seen = shape(f"causal_mask({T}, {T})", mine.causal_mask(T, T), (T, T))
-        if seen.dtype != torch.bool:
-            raise Wrong("dtype", name="causal_mask", seen=seen.dtype, expected=torch.bool)
-        if torch.equal(seen, ~ref.causal_mask(T, T)):
-            raise Wrong("mask_inverted")
-        for key, wrong in (("mask_future", seen.triu(1)), ("mask_self", ~seen & torch.eye(T).bool())):
-            if wrong.any():
-                row, column = wrong.nonzero()[0].tolist()
-                raise Wrong(key, row=row, column=column)
-        same(f"causal_mask({T}, {T})", seen, ref.causal_mask(T, T))
+    lm_checks.mask_of_the_future(mine, ref, rng)
 
 
 @check("causal_mask", 310)
 def mask_counts_the_cache(mine, ref, rng):
-    for T, S in ((1, 6), (3, 6), (2, 3)):
-        right = ref.causal_mask(T, S)
-        suspect(
-            f"causal_mask({T}, {S})",
-            mine.causal_mask(T, S),
-            right,
-            mask_cache=torch.ones(T, S).bool().tril(),
-            mask_cache_open=torch.ones(T, S).bool(),
-        )
+    lm_checks.mask_of_a_cache(mine, ref, rng)
 
 
 @check("causal_mask", 320)
 def mask_hides_padding(mine, ref, rng):
-    """Padding on the left, on the right, everywhere; new tokens alone with a cache before them."""
-    pad = torch.cat((LEFT_PAD, LEFT_PAD.flip(1), torch.zeros(1, 6).bool()))
-    for T in (6, 3, 1):
-        plain = ref.causal_mask(T, 6)
-        name = f"causal_mask({T}, 6, pad)"
-        seen = mine.causal_mask(T, 6, pad.clone())
-        right = ref.causal_mask(T, 6, pad)
-        if isinstance(seen, torch.Tensor) and seen.shape == right.shape and not seen.any(-1).all():
-            raise Wrong("mask_empty_row", place=(~seen.any(-1)).nonzero()[0])
-        diagonal = torch.ones(T, 6).bool().triu(6 - T)
-        suspect(
-            name,
-            seen,
-            right,
-            mask_padding_ignored=plain.expand_as(right),
-            mask_padding_inverted=plain & (~pad[:, None, None, :] | diagonal),
-        )
+    lm_checks.mask_of_padding(mine, ref, rng)
 
 
 # attention
@@ -296,13 +266,7 @@ def heads_look_back_only(mine, ref, rng):
     x = stream(rng)
     other = fresh(x)
     other[0, 3] += torch.arange(C)
-    moved = changed(own(fresh(x)), own(other)).any(-1)
-    if moved[0, :3].any():
-        raise Wrong("heads_future", position=moved[0, :3].nonzero()[0, 0], changed=3)
-    if moved[1:].any():
-        raise Wrong("heads_batch")
-    if not moved[0, 3:].all():
-        raise Wrong("heads_blind", position=3 + (~moved[0, 3:]).nonzero()[0, 0], changed=3)
+    looks_back_only(own(fresh(x)), own(other), 3)
 
 
 @check("CausalSelfAttention", 520)
@@ -481,40 +445,17 @@ def block_adds_to_the_stream(mine, ref, rng):
     silence(theirs.mlp)
     twin("Block", own, theirs)
     x = stream(rng)
-    suspect(
-        "Block with silent branches",
-        own(fresh(x)),
-        x,
-        block_residual=torch.zeros_like(x),
-        block_norm_after=theirs.ln_2(theirs.ln_1(x)),
-        block_norm_in_stream=theirs.ln_1(x),
-        block_doubled=4 * x,
-    )
+    suspect("Block with silent branches", own(fresh(x)), x, **silent_blocks(x, theirs.ln_1, theirs.ln_2))
 
 
 @check("Block", 710)
 def block_communicates_then_computes(mine, ref, rng):
     own, theirs = block(mine, ref, rng)
     x = stream(rng)
-    ln_1, attn, ln_2, mlp = theirs.ln_1, theirs.attn, theirs.ln_2, theirs.mlp
-    middle = x + attn(ln_1(x))
-    first = x + mlp(ln_2(x))
     usual = copy.deepcopy(theirs)
     usual.ln_1.eps = usual.ln_2.eps = 1e-5
-    suspect(
-        "Block",
-        own(fresh(x)),
-        theirs(x),
-        block_parallel=middle + mlp(ln_2(x)),
-        block_eps=usual(x),
-        block_norm_shared=middle + mlp(ln_1(middle)),
-        block_norm_swapped=(x + attn(ln_2(x))) + mlp(ln_1(x + attn(ln_2(x)))),
-        block_norm_missing_1=x + attn(x) + mlp(ln_2(x + attn(x))),
-        block_norm_missing_2=middle + mlp(middle),
-        block_order=first + attn(ln_1(first)),
-        block_first_residual=x + mlp(ln_2(middle)),
-        block_from_norm=ln_1(x) + attn(ln_1(x)) + mlp(ln_2(ln_1(x) + attn(ln_1(x)))),
-    )
+    mistakes = wrong_blocks(x, theirs.ln_1, theirs.attn, theirs.ln_2, theirs.mlp)
+    suspect("Block", own(fresh(x)), theirs(x), block_eps=usual(x), **mistakes)
 
 
 @check("Block", 720)
@@ -640,13 +581,7 @@ def model_looks_back_only(mine, ref, rng):
     tokens = some_tokens(rng)
     other = tokens.clone()
     other[0, 3] = (other[0, 3] + 1) % V
-    moved = changed(own(tokens).logits, own(other).logits).any(-1)
-    if moved[0, :3].any():
-        raise Wrong("heads_future", position=moved[0, :3].nonzero()[0, 0], changed=3)
-    if moved[1:].any():
-        raise Wrong("heads_batch")
-    if not moved[0, 3:].all():
-        raise Wrong("heads_blind", position=3 + (~moved[0, 3:]).nonzero()[0, 0], changed=3)
+    looks_back_only(own(tokens).logits, own(other).logits, 3)
 
 
 @check("GPT", 920)
@@ -781,18 +716,7 @@ def model_counts_real_tokens(mine, ref, rng):
 @check("GPT", 970)
 def model_refuses_more_than_its_block(mine, ref, rng):
     own, _ = gpt(mine, ref, rng)
-    for tokens, cached, padded in ((N + 1, 0, False), (1, N, False), (N + 1, 0, True), (1, N, True)):
-        state = own.new_state(1) if cached else None
-        if cached:
-            own(some_tokens(rng, 1, cached), state=state)
-        pad = torch.arange(N + 1)[None] > 0 if padded else None  # with one real token less, the positions would do
-        try:
-            own(some_tokens(rng, 1, tokens), state=state, pad=pad)
-        except ValueError:
-            continue
-        except Exception as error:
-            raise Wrong("model_block", tokens=tokens, cached=cached, seen=type(error).__name__) from error
-        raise Wrong("model_block", tokens=tokens, cached=cached, seen="Output")
+    refuses_more_than_its_block(own, N)
 
 
 @check("GPT", 980)
