@@ -71,6 +71,16 @@ def test_from_the_same_weights_a_hundred_steps_are_torchs(text, case):
     assert mine.summary()["val_loss"] == pytest.approx(theirs.summary()["val_loss"], rel=1e-4)
 
 
+def test_from_the_same_weights_muon_takes_the_same_steps(text):
+    start = begun("gpt2-nano", text)
+    losses = [
+        of_all_steps(trained(None, text, engine, from_run=start.path, steps=10, log_every=1, optimizer="muon"), "loss")
+        for engine in ("numpy", "torch")
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert losses[0][-1] < losses[0][0]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_in_float64_a_hundred_steps_end_with_torchs_parameters(text, case, monkeypatch):
     class DoubleNumpy(NumpyEngine):

@@ -374,6 +374,24 @@ def test_a_carried_state_goes_on_where_it_was_left(tmp_path, name, dtype, engine
         assert left_by(finish(plan, Run.open(run.path))) == whole, f"killed at operation {at}"
 
 
+@both_engines
+def test_muon_and_its_adamw_go_on_where_they_were_left(engine, tmp_path, monkeypatch):
+    presets = runs.resolve("gpt2").family.presets
+    monkeypatch.setitem(presets, "gpt2-pico", replace(presets["gpt2-pico"], block_size=6, n_heads=2, n_embd=8))
+    text = tmp_path / "fox.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    settings = {"steps": 6, "batch_size": 3, "eval_every": 6, "checkpoint_every": 4, "log_every": 2}
+    plan = training.plan("gpt2", text, preset="gpt2-pico", optimizer="muon", engine=engine, **settings)
+    whole = left_by(finish(plan, plan.create(tmp_path)))
+    for step in (2, 5):
+        run = plan.create(tmp_path)
+        with pytest.raises(Interrupted):
+            finish(plan, run, [PressesCtrlC(step, "on_step")])
+        training.train(run.config, Run.open(run.path))
+        run.write_samples("the samples of a finished run")
+        assert left_by(run) == whole, f"Ctrl-C at step {step}"
+
+
 PROGRAM = """
 import sys
 from kakehashi import training

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kakehashi import Mistake, runs, source, training
+from kakehashi import Mistake, autograd, runs, source, training
 from kakehashi.data import Batch
 from kakehashi.runs import RunError
 from kakehashi.training import Callback, NumpyEngine, TorchEngine, TrainingError, TrainSettings, evaluate
-from kakehashi.training.optim import AdamW
+from kakehashi.training.optim import AdamW, Muon
 from kakehashi.training.schedule import noam, warmup_cosine
 
 WORDS = ["ab", "abba", "baobab", "cab", "dab", "decade", "facade", "bead", "beef", "cabbage", "badge", "face", "fade"]
@@ -37,7 +38,7 @@ def trained(plan, folder, callbacks=()):
     return training.train(plan.config, plan.create(folder), callbacks, sources=plan.sources)
 
 
-# --- AdamW ---
+# --- Optimizers ---
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -78,22 +79,87 @@ def test_adamw_keeps_what_groups_say_and_leaves_alone_what_has_no_gradient():
         torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-6)
 
 
-def test_adamw_goes_on_from_its_arrays_to_the_same_bits():
+@pytest.mark.parametrize("kind", [AdamW, Muon])
+def test_an_optimizer_goes_on_from_its_arrays_to_the_same_bits(kind):
     def walk(p, optimizer, steps):
         for step in steps:
-            p.grad = torch.full_like(p, math.sin(step))
+            p.grad = torch.arange(6.0).view(2, 3).mul(step).sin()
             optimizer.step()
 
-    p = torch.zeros(3)
-    straight = AdamW([p], 0.1)
+    p = torch.zeros(2, 3)
+    straight = kind([p], 0.1)
     walk(p, straight, range(10))
-    q = torch.zeros(3)
-    first = AdamW([q], 0.1)
+    q = torch.zeros(2, 3)
+    first = kind([q], 0.1)
     walk(q, first, range(4))
-    second = AdamW([q], 0.1)
+    second = kind([q], 0.1)
     second.load_arrays({name: tensor.clone() for name, tensor in first.arrays().items()})
     walk(q, second, range(4, 10))
     assert torch.equal(p, q)
+
+
+@pytest.fixture
+def without_bfloat16(monkeypatch):
+    """torch.optim.Muon computes in float32, too."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_muon_takes_the_steps_of_torchs(without_bfloat16, nesterov, weight_decay):
+    torch.manual_seed(0)
+    shapes = [(5, 3), (3, 5), (4, 4), (1, 6)]
+    ours = [torch.randn(shape).requires_grad_() for shape in shapes]
+    theirs = [p.detach().clone().requires_grad_() for p in ours]
+    words = {"lr": 0.05, "momentum": 0.9, "weight_decay": weight_decay, "nesterov": nesterov}
+    mine, torchs = Muon(ours, **words), torch.optim.Muon(theirs, **words)
+    for step in range(20):
+        for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+            p.grad = torch.randn(p.shape) * 10.0 ** (step % 7 - 3) if (step + i) % 5 else None
+            q.grad = None if p.grad is None else p.grad.clone()
+        mine.step()
+        torchs.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (3, 2, 2, 2)])
+def test_muon_takes_the_steps_of_the_numpy_engines(shape):
+    rng = np.random.default_rng(0)
+    ours = torch.tensor(rng.normal(size=shape), requires_grad=True)
+    theirs = autograd.Tensor(ours.detach().numpy().copy(), requires_grad=True)
+    mine, other = Muon([ours], 0.1, weight_decay=0.1), autograd.optim.Muon([theirs], 0.1, weight_decay=0.1)
+    for _ in range(10):
+        theirs.grad = rng.normal(size=shape)
+        ours.grad = torch.tensor(theirs.grad)
+        mine.step()
+        other.step()
+        np.testing.assert_allclose(ours.detach().numpy(), theirs.data, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 0)])
+def test_muon_refuses_what_is_no_matrix(shape):
+    with pytest.raises(ValueError, match=rf"{re.escape(str(shape))}.*AdamW"):
+        Muon([torch.ones(shape)])
+
+
+@pytest.mark.parametrize("engine", [TorchEngine, NumpyEngine])
+def test_muon_moves_the_matrices_of_blocks_and_adamw_the_rest_at_a_tenth_of_the_rate(engine):
+    resolved, engine = runs.resolve("gpt2-pico"), engine()
+    model = engine.build(resolved.family, resolved.config, 0)
+    names = {p: name for name, p in model.named_parameters()}
+    optimizer = engine.optimizer(model, TrainSettings(optimizer="muon"))
+    hidden, tables, vectors = ([names[p] for p in group["params"]] for group in optimizer.param_groups)
+    matrices = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert hidden == [f"h.{i}.{name}.weight" for i in range(2) for name in matrices]
+    assert tables == ["wte.weight", "wpe.weight"] and len(vectors) == len(names) - len(hidden) - 2
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.002, 0.002])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1, 0.0]
+    assert set(map(id, optimizer.parameters())) == set(map(id, names)) == set(map(id, optimizer.state))
+
+
+def test_a_rate_that_is_not_said_is_the_optimizers():
+    assert (TrainSettings().lr, TrainSettings(optimizer="muon").lr) == (1e-3, 0.02)
+    assert TrainSettings(optimizer="muon", lr=0.5).min_lr == 0.05
 
 
 @pytest.mark.parametrize("engine", [TorchEngine, NumpyEngine])
@@ -191,6 +257,34 @@ def test_the_loop_does_what_a_plain_pytorch_loop_does(text, tmp_path):
 
 def rows(run, split):
     return [row for row in run.metrics() if row["split"] == split]
+
+
+def test_the_loop_with_muon_does_what_torchs_two_optimizers_do(text, tmp_path, without_bfloat16):
+    plan = plan_for(text, "gpt2", preset="gpt2-pico", optimizer="muon", lr=0.03, warmup=3, steps=6, eval_every=6)
+    run = trained(plan, tmp_path)
+
+    torch.manual_seed(plan.config.seed)
+    family = runs.resolve("gpt2").family
+    model = family.Model(family.Config(**plan.config.model.config))
+    hidden = [p for p in model.h.parameters() if p.ndim == 2]
+    tables = [model.wte.weight, model.wpe.weight]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    muon = torch.optim.Muon(hidden, weight_decay=0.1)
+    groups = [{"params": tables, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, betas=(0.9, 0.99))
+    for step in range(6):
+        rate = warmup_cosine(step, steps=6, lr=0.03, min_lr=0.003, warmup=3)
+        for optimizer, share in ((muon, 1), (adamw, 0.1)):
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+        batch = plan.sources[0].batch(step, 4, plan.config.seed)
+        loss = model(torch.from_numpy(batch.inputs[0]), torch.from_numpy(batch.targets)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        muon.step()
+        adamw.step()
+        assert rows(run, "train")[step]["loss"] == pytest.approx(loss.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("model", ["bigram", "gpt2"])
@@ -629,6 +723,8 @@ def test_spoilt_weights_are_not_saved(text, tmp_path):
         {"lr": -0.1},
         {"lr": math.nan},
         {"lr": math.inf},
+        {"optimizer": "muom"},
+        {"optimizer": "muon"},
         {"min_lr": -1.0},
         {"warmup": -1},
         {"accumulate": 0},

@@ -36,6 +36,7 @@ def train(
     preset: Annotated[str | None, typer.Option(help=t("cli.train.preset"))] = None,
     steps: Annotated[int | None, typer.Option(help=t("cli.train.steps"))] = None,
     batch_size: Annotated[int | None, typer.Option(help=t("cli.train.batch_size"))] = None,
+    optimizer: Annotated[str | None, typer.Option(help=t("cli.train.optimizer"))] = None,
     lr: Annotated[float | None, typer.Option(help=t("cli.train.lr"))] = None,
     schedule: Annotated[str | None, typer.Option(help=t("cli.train.schedule"))] = None,
     weight_decay: Annotated[float | None, typer.Option(help=t("cli.train.weight_decay"))] = None,
@@ -68,6 +69,7 @@ def train(
     given = {
         "steps": steps,
         "batch_size": batch_size,
+        "optimizer": optimizer,
         "lr": lr,
         "schedule": schedule,
         "weight_decay": weight_decay,

@@ -103,8 +103,9 @@ def loop(state: State, train_source: Batches, val_source: Batches, seed: int, ca
             state.evaluated = state.step
             require_finite(state, "the validation loss", state.val_loss)
             # of evaluations that are equally good the last one's weights are kept
-            if state.best is None or measured.badness <= state.best:
-                state.best = measured.badness
+            bad = badness(run.config.task, *measured)
+            if state.best is None or bad <= state.best:
+                state.best = bad
                 run.save_best(engine.weights(model))
             share = {} if right is None else {"right": state.val_right}
             run.append(row(state, "val", state.val_loss) | share | tell(callbacks, "on_eval", state))
@@ -120,7 +121,7 @@ def loop(state: State, train_source: Batches, val_source: Batches, seed: int, ca
         n_targets = sum(batch.n_targets for batch in batches)
         state.lr = settings.lr_of(state.step)
         for group in optimizer.param_groups:
-            group["lr"] = state.lr
+            group["lr"] = state.lr * group.get("share", 1.0)
 
         # Forward and backward. Each batch's loss is the mean over its own targets: weighted by their number, the
         # losses and gradients of small batches add up to those of one large batch
@@ -173,11 +174,6 @@ class Measured(NamedTuple):
 
     loss: float
     right: float | None = None
-
-    @property
-    def badness(self) -> float:
-        """What the weights that are kept have least of."""
-        return badness(self.loss, self.right)
 
 
 def evaluate(model: Any, source: Batches, engine: Any, batch_size: int = 64) -> float:

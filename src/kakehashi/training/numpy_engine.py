@@ -21,10 +21,10 @@ import numpy as np
 from kakehashi import autograd, runs
 from kakehashi.autograd import AutogradError, Tensor, nn
 from kakehashi.autograd.models import MODELS
-from kakehashi.autograd.optim import AdamW, clip_grad_norm_
+from kakehashi.autograd.optim import AdamW, Muon, clip_grad_norm_
 from kakehashi.data import Batch
 from kakehashi.models.protocol import Family
-from kakehashi.training import carried
+from kakehashi.training import carried, together
 from kakehashi.training.memory import keep_freed_memory
 from kakehashi.training.settings import TrainSettings
 
@@ -40,9 +40,9 @@ class NumpyEngine:
         self.rng = np.random.default_rng(seed)
         return MODELS[family.name](config, self.rng).train()
 
-    def optimizer(self, model: nn.Module, settings: TrainSettings) -> AdamW:
-        """AdamW with weight decay on matrices only."""
-        return AdamW(settings.groups(model.parameters()), settings.lr, (settings.beta1, settings.beta2))
+    def optimizer(self, model: nn.Module, settings: TrainSettings) -> Any:
+        """What `together.optimizer` makes of the parameters."""
+        return together.optimizer(model.named_parameters(), settings, AdamW, Muon)
 
     def tensors(self, batch: Batch) -> Batch:
         """The batch as it is: the models read arrays."""
@@ -60,11 +60,11 @@ class NumpyEngine:
         with ours():
             loss.backward()
 
-    def unscale(self, optimizer: AdamW) -> None:
+    def unscale(self, optimizer: Any) -> None:
         """Gradients have their true size already."""
 
     @np.errstate(all="ignore")
-    def clip_grad_norm_(self, optimizer: AdamW, limit: float) -> float:
+    def clip_grad_norm_(self, optimizer: Any, limit: float) -> float:
         """Scale all gradients by one factor so that their common L2 norm is at most `limit` (0: no limit).
 
         Returns the norm before.
@@ -72,7 +72,7 @@ class NumpyEngine:
         return clip_grad_norm_(optimizer.parameters(), limit or math.inf)
 
     @np.errstate(all="ignore")
-    def step(self, optimizer: AdamW) -> None:
+    def step(self, optimizer: Any) -> None:
         optimizer.step()
 
     def weights(self, model: nn.Module) -> runs.Arrays:
@@ -81,13 +81,13 @@ class NumpyEngine:
     def load_weights(self, model: nn.Module, weights: runs.Arrays) -> None:
         model.load_state_dict(weights)
 
-    def arrays(self, optimizer: AdamW, state: Any = None) -> runs.Arrays:
+    def arrays(self, optimizer: Any, state: Any = None) -> runs.Arrays:
         """What a step depends on besides weights and data: optimizer, random numbers, the state that is carried."""
         drawn = json.dumps(self.rng.bit_generator.state).encode()  # integers of 128 bits: no dtype holds them
         layers = {name: tensor.data for name, tensor in carried.named(state).items()}
         return {**optimizer.arrays(), "rng": np.frombuffer(drawn, np.uint8), **layers}
 
-    def load_arrays(self, optimizer: AdamW, arrays: runs.Arrays) -> None:
+    def load_arrays(self, optimizer: Any, arrays: runs.Arrays) -> None:
         """Go on from what `arrays` gave."""
         own = optimizer.arrays().keys() & arrays.keys()  # besides them lie random numbers and what is carried
         optimizer.load_arrays({name: arrays[name] for name in own})

@@ -11,7 +11,7 @@ from kakehashi import Mistake, models, runs
 from kakehashi.data import Batches, Lanes
 from kakehashi.models.protocol import Family
 from kakehashi.runs import ModelSpec, Resolved, Run, RunConfig
-from kakehashi.training import numpy_engine, tasks
+from kakehashi.training import numpy_engine, tasks, together
 from kakehashi.training.settings import TrainingError, TrainSettings
 
 
@@ -108,6 +108,8 @@ def plan(
     ready = task.prepare(
         family, config, task.DATA if data is None else data, checked, seed, start and start.codec, **options
     )
+    if checked.optimizer == "muon":
+        _require_blocks(family, ready.config, what)
     checked = _fitted(checked, ready.sources[0], said="batch_size" in settings)
 
     private = ready.spec.private or tokenizer is not None or (start is not None and start.private)
@@ -186,6 +188,14 @@ def _require_config(family: Family, config: Any) -> None:
         model = family.Model(config)
     if not hasattr(model, "config"):
         raise TrainingError(f"{family.path}: {family.Model.__name__} has no .config: set self.config in its __init__")
+
+
+def _require_blocks(family: Family, config: Any, said: Any) -> None:
+    """Muon is for the matrices of blocks, and would have nothing to move without them."""
+    with runs.learners_code(Path(family.path)):
+        model = family.Model(config)
+    if not any(together.is_hidden(name, p) for name, p in model.named_parameters()):
+        raise TrainingError(f"optimizer muon moves the matrices of blocks, and {said} has none: leave optimizer out")
 
 
 def _fitted(settings: TrainSettings, source: Batches, said: bool) -> TrainSettings:

@@ -13,6 +13,8 @@ from kakehashi.runs import first_mistake
 from kakehashi.training.schedule import noam, warmup_cosine
 
 ENGINES = ("torch", "numpy")
+OPTIMIZERS = ("adamw", "muon")
+RATES = {"adamw": 1e-3, "muon": 0.02}
 SCHEDULES = ("cosine", "noam")
 DTYPES = ("float32", "bfloat16", "float16")
 FOLLOWS: Any = None  # a value that is derived from the others
@@ -33,7 +35,8 @@ class TrainSettings:
 
     steps: int = 1000
     batch_size: int = 32
-    lr: float = 1e-3
+    optimizer: str = "adamw"  # or "muon", for the matrices of blocks: see training/together.py
+    lr: float = FOLLOWS  # RATES
     schedule: str = "cosine"  # or "noam": see training/schedule.py
     min_lr: float = FOLLOWS  # lr / 10; of the cosine
     warmup: int = FOLLOWS  # steps until lr is reached; a twentieth of all
@@ -51,6 +54,10 @@ class TrainSettings:
     device: str = "cpu"
 
     def __post_init__(self):
+        if self.optimizer not in OPTIMIZERS:
+            raise TrainingError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
+        if self.lr is None:
+            object.__setattr__(self, "lr", RATES[self.optimizer])
         _at_least(self, 1, "steps", "batch_size", "accumulate")
         _at_least(self, 0, "lr", "weight_decay", "clip")
         derived = {
@@ -99,12 +106,15 @@ class TrainSettings:
             return noam(step, lr=self.lr, warmup=self.warmup)
         return warmup_cosine(step, steps=self.steps, lr=self.lr, min_lr=self.min_lr, warmup=self.warmup)
 
-    def groups(self, params: Iterable[Any]) -> list[dict[str, Any]]:
-        """Parameter groups of AdamW: matrices shrink; biases and gains have a scale to find, not to be kept small."""
+    def groups(self, params: Iterable[Any], share: float = 1.0) -> list[dict[str, Any]]:
+        """Parameter groups of AdamW: matrices shrink; biases and gains have a scale to find, not to be kept small.
+
+        share: of each step's rate, for these parameters.
+        """
         params = list(params)
         return [
-            {"params": [p for p in params if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in params if p.ndim >= 2], "weight_decay": self.weight_decay, "share": share},
+            {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0, "share": share},
         ]
 
 

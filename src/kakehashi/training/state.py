@@ -20,7 +20,7 @@ class Progress:
     tokens: int = 0  # targets learnt from
     val_loss: float | None = None  # of the last evaluation
     val_right: float | None = None  # of the last evaluation: the share that is right, in tasks that count it
-    best: float | None = None  # the lowest val_loss; where it is counted, the lowest share that is not right
+    best: float | None = None  # the least `runs.badness` of all evaluations
     evaluated: int | None = None  # at this step
     loss_sum: Any = 0.0  # of the steps since the last row in metrics.jsonl; while training, a tensor of the engine
     loss_count: int = 0

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from kakehashi import runs
 from kakehashi.data import Batch
 from kakehashi.models.protocol import Family, RecurrentState
-from kakehashi.training import carried
+from kakehashi.training import carried, together
 from kakehashi.training.memory import keep_freed_memory
-from kakehashi.training.optim import AdamW
+from kakehashi.training.optim import AdamW, Muon
 from kakehashi.training.settings import TrainSettings
 
 
@@ -40,10 +40,10 @@ class TorchEngine:
         # of each place of an image, all channels side by side: where convolutions are fastest. Other weights stay
         return family.Model(config).to(self.device, memory_format=torch.channels_last).train()
 
-    def optimizer(self, model: nn.Module, settings: TrainSettings) -> AdamW:
-        """AdamW with weight decay on matrices only."""
-        params = [p for p in model.parameters() if p.requires_grad]
-        return AdamW(settings.groups(params), settings.lr, (settings.beta1, settings.beta2))
+    def optimizer(self, model: nn.Module, settings: TrainSettings) -> Any:
+        """What `together.optimizer` makes of the parameters that are trained."""
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        return together.optimizer(named, settings, AdamW, Muon)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
@@ -67,11 +67,11 @@ class TorchEngine:
         """Add the gradients of `loss` to those that are there."""
         self._scaler.scale(loss).backward()
 
-    def unscale(self, optimizer: AdamW) -> None:
+    def unscale(self, optimizer: Any) -> None:
         """After the last backward: bring the gradients to their true size."""
         self._scaler.unscale_(optimizer)  # pyright: ignore[reportArgumentType]: param_groups is all it asks for
 
-    def clip_grad_norm_(self, optimizer: AdamW, limit: float) -> Tensor:
+    def clip_grad_norm_(self, optimizer: Any, limit: float) -> Tensor:
         """Scale all gradients by one factor so that their common L2 norm is at most `limit` (0: no limit).
 
         Returns the norm before. The factor is not asked for on the host: no wait for the device.
@@ -82,7 +82,7 @@ class TorchEngine:
             torch._foreach_mul_(grads, torch.clamp(limit / (norm + 1e-6), max=1.0))
         return norm
 
-    def step(self, optimizer: AdamW) -> None:
+    def step(self, optimizer: Any) -> None:
         """optimizer.step(), unless float16 overflowed in the gradients."""
         self._scaler.step(optimizer)  # pyright: ignore[reportArgumentType]
         self._scaler.update()
@@ -93,7 +93,7 @@ class TorchEngine:
     def load_weights(self, model: nn.Module, weights: runs.Arrays) -> None:
         runs.load_weights(model, weights)
 
-    def arrays(self, optimizer: AdamW, state: RecurrentState | None = None) -> runs.Arrays:
+    def arrays(self, optimizer: Any, state: RecurrentState | None = None) -> runs.Arrays:
         """What a step depends on besides weights and data: optimizer, random numbers, loss scale, the carried state."""
         tensors = {**optimizer.arrays(), "rng.cpu": torch.get_rng_state()}
         for name, tensor in carried.named(state).items():
@@ -106,7 +106,7 @@ class TorchEngine:
         # a file holds plain order, whatever the order in memory
         return {name: np.asarray(tensor.detach().cpu().numpy(), order="C") for name, tensor in tensors.items()}
 
-    def load_arrays(self, optimizer: AdamW, arrays: runs.Arrays) -> None:
+    def load_arrays(self, optimizer: Any, arrays: runs.Arrays) -> None:
         """Go on from what `arrays` gave."""
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         optimizer.load_arrays(tensors)
