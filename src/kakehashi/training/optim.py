@@ -28,9 +28,7 @@ class Optimizer:
         given = list(params)
         groups = [each for each in given if isinstance(each, dict)] or [{"params": given}]
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
-        self.state = {
-            p: {"step": 0, **{slot: torch.zeros_like(p) for slot in self.slots}} for p in self.parameters()
-        }
+        self.state = {p: {"step": 0, **{slot: torch.zeros_like(p) for slot in self.slots}} for p in self.parameters()}
 
     def parameters(self) -> list[Tensor]:
         """All tensors of all groups, in order."""
