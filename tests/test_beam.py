@@ -145,11 +145,13 @@ def test_the_model_comes_back_in_the_mode_it_was_in():
 @pytest.mark.parametrize(
     ("dials", "said"),
     [
-        ({"beam": 0}, "beam must be at least 1, got 0"),
+        ({"beam": 0}, "beam must be from 1 to 1000, got 0"),
+        ({"beam": 10**6}, "beam must be from 1 to 1000, got 1000000"),
         ({"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
-        ({"length_penalty": -0.1}, "length_penalty must be at least 0 and finite, got -0.1"),
-        ({"length_penalty": math.nan}, "length_penalty must be at least 0 and finite, got nan"),
+        ({"length_penalty": -0.1}, "length_penalty must be from 0 to 10, got -0.1"),
+        ({"length_penalty": 500.0}, "length_penalty must be from 0 to 10, got 500.0"),
+        ({"length_penalty": math.nan}, "length_penalty must be from 0 to 10, got nan"),
     ],
 )
 def test_a_dial_of_no_use_is_named(dials, said):

@@ -65,6 +65,16 @@ def test_the_accuracy_is_counted_and_the_weights_with_the_fewest_errors_are_kept
     assert measured.right == best and measured.loss == pytest.approx(kept["loss"], rel=1e-5)
 
 
+def test_the_weights_with_the_fewest_errors_are_kept_whatever_the_loss(tmp_path, monkeypatch):
+    verdicts = iter([True] + [False] * 99)  # of the first evaluation, in one batch, and of those after it
+    monkeypatch.setattr(
+        tasks.of("classify"), "right", lambda logits, targets: torch.full((len(targets),), next(verdicts))
+    )
+    made = trained(tmp_path, batch_size=142, steps=6, eval_every=3)
+    losses = [row["loss"] for row in made.metrics() if row["split"] == "val"]
+    assert losses[-1] < losses[0] == made.summary()["val_loss"] and made.summary()["right"] == 1
+
+
 def test_training_never_looks_at_the_test(tmp_path, monkeypatch):
     read, parts = images.read, []
     monkeypatch.setattr(

@@ -215,6 +215,12 @@ def test_an_epoch_and_the_whole_hold_each_pair_once(pairs, batch_size, seed):
     assert sorted(pair for batch in source.whole(batch_size) for pair in pairs_of(batch)) == sorted(pairs)
 
 
+def test_a_text_that_would_fill_the_memory_is_refused_in_a_line():
+    assert PairSource([("a" * 2047, "b")], TOKENIZER).n_items == 1
+    with pytest.raises(DataError, match=r"at most 2048 tokens, and 'bbb.*'\.\.\. has 2049: cut it into sentences"):
+        PairSource([("a", "b" * 2048)], TOKENIZER)
+
+
 def test_a_batch_is_a_pure_function_of_step_size_and_seed():
     one, other = (PairSource(SPLIT.val[:300], CharTokenizer.train(map("".join, SPLIT.val))) for _ in range(2))
     for step, size, seed in [(0, 32, 1), (25, 32, 1), (3, 7, 1), (0, 32, 2), (0, 32, 1)]:

@@ -104,7 +104,11 @@ def test_photographs_in_a_tar_are_decoded_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name, words",
-    [("names", "names holds text, and this needs images: choose digits, mnist"), ("no/such", "no/such is not there")],
+    [
+        ("names", "names holds text, and this needs images: choose digits, mnist"),
+        ("dates", "dates holds pairs of texts, and this needs images"),
+        ("no/such", "no/such is not there"),
+    ],
 )
 def test_what_holds_no_images_is_refused(name, words):
     with pytest.raises(DataError, match=words):
@@ -123,7 +127,7 @@ def test_a_folder_is_private_and_its_sub_folders_are_the_classes(folder):
     assert found.classes == ("cat", "dog") and found.private and found.name == "pets"
     assert found.images.labels.tolist() == [0] * 4 + [1] * 5
     assert found.images.pixels.shape == (9, 8, 8, 3), "one photograph in colours makes all so"
-    assert "9 images, 1 left out" in found.origin
+    assert "9 images, 2 left out" in found.origin, "the broken one and the notes"
     assert images.read(folder).images.pixels.shape == (9, 32, 32, 3)
     put(folder / "dog" / "deep" / "photo.JPG", np.ones((9, 9, 3), np.uint8))
     assert images.read(folder, 8).sha256 != found.sha256
@@ -260,6 +264,15 @@ def test_a_torn_image_is_refused_in_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(DataError, match="cannot read"):
         Form(("a", "b"), 4, 1, (0.5,), (0.2,)).read(path)
+
+
+def test_an_image_whose_exif_is_damaged_is_refused_in_one_line(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a street"
+    damaged = exif.tobytes().replace(b"\x01\x0e", b"\x01\x29")  # the description's words as the number of a page
+    put(tmp_path / "a.png", some(1, 8).pixels[0, ..., 0], exif=damaged)
+    with pytest.raises(DataError, match="cannot read .*a.png: "):
+        Form(("a", "b"), 4, 1, (0.5,), (0.2,)).read(tmp_path / "a.png")
 
 
 def test_what_is_transparent_is_white_and_a_photograph_stands_upright(tmp_path):

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.bleu import bleu
 from kakehashi import models, runs, texts, tokenizers, training
 from kakehashi.cli import console
+from kakehashi.data import corpus, read_pairs, training_texts
 from kakehashi.inference import translate
 from kakehashi.models.protocol import IGNORE
 from kakehashi.tokenizers import BPETokenizer, CharTokenizer, UnknownCharacter
@@ -99,6 +100,17 @@ def test_a_small_transformer_learns_pairs_and_writes_them(run):
     assert run.config.data.private and run.config.data.split == "by source text, seed 2, 90/10"
 
 
+def test_the_weights_of_the_lowest_loss_are_kept_whatever_is_exact(folder, monkeypatch):
+    verdicts = iter([True] + [False] * 99)  # of the first evaluation, in one batch, and of those after it
+    monkeypatch.setattr(seq2seq, "right", lambda logits, targets: torch.full((len(targets),), next(verdicts)))
+    plan = training.plan("transformer", folder / "backwards.tsv", steps=4, eval_every=2)
+    run = training.train(plan.config, plan.create(folder / "runs"), sources=plan.sources)
+    losses = [row["loss"] for row in run.metrics() if row["split"] == "val"]
+    assert min(losses) < losses[0] and run.summary()["val_loss"] == min(losses) and run.summary()["right"] == 0
+    kept = training.measure(run.load_model(), plan.sources[1], training.TorchEngine())
+    assert kept.loss == pytest.approx(min(losses), rel=1e-5)
+
+
 def test_a_run_that_goes_on_reads_what_it_was_planned_to_read(folder):
     plan = training.plan("transformer", folder / "backwards.tsv", batch_size=4, steps=3)
     config = plan.create(folder / "runs").config
@@ -171,6 +183,21 @@ def test_pairs_are_learnt_in_the_pieces_of_a_bpe(folder, tmp_path):
     assert made.text == bpe.decode(made.tokens)
 
 
+def test_a_tokenizer_learns_from_both_sides_of_what_is_trained_on(folder, kakehashi, data_dir):
+    file = folder / "backwards.tsv"
+    name, learnt = training_texts(file, seed=5)
+    assert name == "backwards" and set(learnt) == {text for pair in read_pairs(file).split(5).train for text in pair}
+    name, learnt = training_texts("multi30k")
+    split = read_pairs("multi30k").split(0)
+    assert name == "multi30k" and learnt == [text for pair in split.train for text in pair]
+    assert training_texts("identifiers")[1] == list(corpus("identifiers").documents)
+    out, _ = kakehashi(
+        "tokenizer", "train", "--data", file, "--vocab-size", 262, "--out", folder / "pairs.json", "--json"
+    )
+    said = json.loads(out.splitlines()[-1])
+    assert said["data"] == "backwards" and said["characters"] == sum(map(len, training_texts(file)[1]))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -206,7 +233,7 @@ def test_texts_are_translated_from_the_line_and_from_standard_input(run, kakehas
         (other, its, "end"),
     ]
     assert all(each["score"] <= 0 for each in found) and err.split() == [target, its]
-    assert kakehashi("translate", run.path, "--beam", 1, stdin=f"{other}\n{source}\n").out.split() == [its, target]
+    assert kakehashi("translate", run.path, "--beam", 1, stdin=f"{other}\r\n{source}\n").out.split() == [its, target]
 
 
 def test_a_run_of_another_task_is_told_in_a_line(run, tmp_path, kakehashi):
@@ -217,10 +244,15 @@ def test_a_run_of_another_task_is_told_in_a_line(run, tmp_path, kakehashi):
     assert "is of the task lm, and this needs one of seq2seq: try `kakehashi sample" in err
 
 
-def test_a_set_of_pairs_can_be_looked_at(kakehashi):
+def test_a_set_of_pairs_can_be_looked_at(folder, kakehashi):
     out, err = kakehashi("data", "show", "dates", "--json")
     found = json.loads(out)
     assert found["train"] > 100_000 and found["unseen"] > 2000 and "->  19" in err
+    out, err = kakehashi("data", "show", folder / "backwards.tsv", "--json")
+    assert (json.loads(out)["train"], json.loads(out)["val"]) == (11, 1) and "ab  ->  ba" in err
+    assert (
+        "dates holds pairs, and this needs a text" in kakehashi("data", "show", "dates", "--unit", "stream", code=2).err
+    )
 
 
 def test_an_unknown_character_is_named(run, kakehashi):

@@ -380,7 +380,9 @@ class Run:
         rows = self.metrics()
         evaluations = [row for row in rows if row["split"] == "val" and row["loss"] is not None]
         kept = min(
-            reversed(evaluations), key=lambda row: badness(row["loss"], row.get("right")), default={"loss": None}
+            reversed(evaluations),
+            key=lambda row: badness(self.config.task, row["loss"], row.get("right")),
+            default={"loss": None},
         )
         return {
             "model": self.config.model.name,
@@ -671,9 +673,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def badness(loss: float, right: float | None = None) -> float:
-    """What the weights that are kept have least of: errors where they are counted, else loss."""
-    return loss if right is None else 1 - right
+def badness(task: str, loss: float, right: Any = None) -> float:
+    """What the weights that are kept have least of: a classifier's errors; of other tasks, loss.
+
+    Few sentences are translated to the letter, and which ones is luck: loss says what all of them are worth.
+    """
+    return 1 - right if task == "classify" else loss
 
 
 def _is_row(value: Any) -> bool:

@@ -122,7 +122,7 @@ def train(
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
         if plan.borrowed:
             console.say(t("cli.train.borrowed", symbols=", ".join(plan.borrowed)))
-        console.say(t("cli.train.starting", run=made.path, model=model, data=plan.config.data.name))
+        console.say(t("cli.train.starting", run=made.path, model=from_run or model, data=plan.config.data.name))
     watched = Watched(resuming=resume is not None)
     try:
         training.train(made.config, made, [watched], sources=sources)
@@ -199,7 +199,7 @@ def translate(
 def lines_of_stdin() -> Iterator[list[str]]:
     """Each line as soon as it is there."""
     for line in sys.stdin:
-        yield [line.rstrip("\n")]
+        yield [line.rstrip("\r\n")]
 
 
 def classify(
@@ -366,8 +366,10 @@ def where(dataset) -> str:
 
 @data.command("get", help=t("cli.data.get"))
 def data_get(name: Annotated[str, typer.Argument(help=t("cli.data.name_option"))]) -> None:
-    from kakehashi.data import get
+    from kakehashi.data import get, sets
 
+    if known := sets.known(name):
+        console.say(f"{known.licence}: {known.use}", "dim")
     path = get(name)
     console.say(t("cli.data.got", name=name, path=path))
     console.result({"name": name, "path": str(path)})
@@ -377,71 +379,69 @@ def data_get(name: Annotated[str, typer.Argument(help=t("cli.data.name_option"))
 def data_show(
     name: Annotated[str, typer.Argument(help=t("cli.train.data"))],
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
-    unit: Annotated[str | None, typer.Option(help=t("cli.train.unit"))] = None,
+    unit: Annotated[str | None, typer.Option(help=t("cli.data.unit"))] = None,
 ) -> None:
-    from kakehashi.data import corpus, sets
+    from kakehashi.data import unit_of
 
-    if (known := sets.known(name)) and known.unit == "image":
-        show_images(name)
-        return
-    if known and known.unit == "pair":
-        show_pairs(name)
-        return
+    kind = unit or unit_of(name)
+    if kind == "image":
+        facts, some = images_in(name)
+    elif kind == "pair":
+        facts, some = pairs_in(name, encoding)
+    else:
+        facts, some = texts_in(name, encoding, unit)
+    rows = [[key, ", ".join(value) if isinstance(value, list) else value] for key, value in facts.items()]
+    console.table([t("cli.show.what"), t("cli.show.value")], rows)
+    if some:
+        console.say("\n" + "\n".join(some))
+    console.result(facts)
+
+
+def texts_in(name: str, encoding: str | None, unit: str | None) -> tuple[dict[str, Any], list[str]]:
+    """What a text or a folder of texts holds, and some of it."""
+    from kakehashi.data import corpus
+
     found = corpus(name, encoding, unit)
-    split = found.split()
     facts = {
-        "name": found.name,
         "documents": len(found.documents),
         "characters": sum(map(len, found.documents)),
         "alphabet": len(set().union(*found.documents)),
         "unit": found.unit,
-        "train": len(split.train),
-        "val": len(split.val),
-        "split": split.name,
-        "licence": found.licence,
-        "origin": found.origin,
-        "sha256": found.sha256,
     }
-    console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
-    console.say("\n" + "\n".join(document[:80] for document in found.documents[:5]))
-    console.result(facts)
+    return described(found, found.split(), facts), [document[:80] for document in found.documents[:5]]
 
 
-def show_pairs(name: str) -> None:
-    """What a set of pairs holds."""
+def pairs_in(name: str, encoding: str | None) -> tuple[dict[str, Any], list[str]]:
+    """What a set of pairs holds, and some of them."""
     from kakehashi.data import read_pairs
 
-    found = read_pairs(name)
+    found = read_pairs(name, encoding)
     split = found.split(1337)
-    facts = {
-        "name": found.name,
-        "train": len(split.train),
-        "val": len(split.val),
-        **{part: len(pairs) for part, pairs in split.apart.items()},
-        "split": split.name,
-        "licence": found.licence,
-        "origin": found.origin,
-        "sha256": found.sha256,
-    }
-    console.table([t("cli.show.what"), t("cli.show.value")], [[key, value] for key, value in facts.items()])
     some = split.train[:: max(1, len(split.train) // 8)][:8]  # from all over the part
-    console.say("\n" + "\n".join(f"{source}  ->  {target}" for source, target in some))
-    console.result(facts)
+    facts = {part: len(pairs) for part, pairs in split.apart.items()}
+    return described(found, split, facts), [f"{source[:80]}  ->  {target[:80]}" for source, target in some]
 
 
-def show_images(name: str) -> None:
+def images_in(name: str) -> tuple[dict[str, Any], list[str]]:
     """What a set of images holds."""
     from kakehashi.data import images
 
     found = images.read(name)
-    split = found.split()
     _, height, width, channels = found.images.pixels.shape
     facts = {
-        "name": found.name,
         "images": len(found.images),
         "pixels": f"{width} x {height}",
         "channels": channels,
         "classes": list(found.classes),
+    }
+    return described(found, found.split(), facts), []
+
+
+def described(found: Any, split: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    """What holds for data of any kind, around the facts of theirs."""
+    return {
+        "name": found.name,
+        **facts,
         "train": len(split.train),
         "val": len(split.val),
         "split": split.name,
@@ -449,6 +449,3 @@ def show_images(name: str) -> None:
         "origin": found.origin,
         "sha256": found.sha256,
     }
-    rows = [[key, ", ".join(value) if isinstance(value, list) else value] for key, value in facts.items()]
-    console.table([t("cli.show.what"), t("cli.show.value")], rows)
-    console.result(facts)

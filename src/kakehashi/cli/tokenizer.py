@@ -23,27 +23,28 @@ tokenizer = typer.Typer(rich_markup_mode=None)
 @tokenizer.command("train", help=t("cli.tokenizer.train"))
 def tokenizer_train(
     out: Annotated[Path, typer.Option(metavar="DIR|FILE", help=t("cli.tokenizer.out"))],
-    data: Annotated[str, typer.Option(help=t("cli.train.data"))] = "stdlib-code",
+    data: Annotated[str, typer.Option(help=t("cli.tokenizer.data"))] = "stdlib-code",
     vocab_size: Annotated[int, typer.Option(help=t("cli.tokenizer.vocab_size"))] = 8000,
     pattern: Annotated[str, typer.Option(help=t("cli.tokenizer.pattern"))] = "gpt2",
     special: Annotated[list[str] | None, typer.Option(help=t("cli.tokenizer.special"))] = None,
     form: Annotated[str, typer.Option(help=t("cli.tokenizer.form"))] = "own",
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
+    seed: Annotated[int, typer.Option(help=t("cli.tokenizer.seed"))] = 1337,
 ) -> None:
     from kakehashi import tokenizers
     from kakehashi.cli.progress import duration
-    from kakehashi.data import corpus
+    from kakehashi.data import training_texts
 
     for path in (out / "tokenizer.json", out / "vocab.json") if out.is_dir() else (out,):
         if path.exists():
             raise typer.BadParameter(t("cli.fault.exists", path=path), param_hint="--out")
-    texts = corpus(data, encoding)
+    name, texts = training_texts(data, encoding, seed)
     began = time.perf_counter()
-    learnt = tokenizers.BPETokenizer.train(texts.documents, vocab_size, pattern, special or ())
+    learnt = tokenizers.BPETokenizer.train(texts, vocab_size, pattern, special or ())
     seconds = time.perf_counter() - began
     path = tokenizers.save(learnt, out, form)
-    n_characters = sum(map(len, texts.documents))
-    per_character = sum(len(learnt.encode(text)) for text in texts.documents) / n_characters
+    n_characters = sum(map(len, texts))
+    per_character = sum(len(learnt.encode(text)) for text in texts) / n_characters
     if learnt.vocab_size < vocab_size:
         console.say(t("cli.tokenizer.fewer", n=learnt.vocab_size, wanted=vocab_size), "yellow")
     console.say(
@@ -51,7 +52,7 @@ def tokenizer_train(
             "cli.tokenizer.trained",
             path=path,
             n=learnt.vocab_size,
-            data=texts.name,
+            data=name,
             time=duration(seconds),
             per_character=per_character,
         )
@@ -60,7 +61,7 @@ def tokenizer_train(
         {
             "path": str(path),
             "vocab_size": learnt.vocab_size,
-            "data": texts.name,
+            "data": name,
             "characters": n_characters,
             "tokens_per_character": per_character,
             "seconds": seconds,

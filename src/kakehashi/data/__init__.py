@@ -10,8 +10,8 @@ train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(t
 from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources
 from kakehashi.data.corpora import LECTURE, Corpus, Split, corpus
 from kakehashi.data.errors import DataError
-from kakehashi.data.pairs import Pairs, PairSource, PairSplit, read_pairs, rectangle
-from kakehashi.data.sets import DataSet, catalogue, find, get
+from kakehashi.data.pairs import Pairs, PairSource, PairSplit, read_pairs, rectangle, training_texts
+from kakehashi.data.sets import DataSet, catalogue, find, get, unit_of
 from kakehashi.data.text import detect, read_text
 
 __all__ = [
@@ -36,4 +36,6 @@ __all__ = [
     "read_text",
     "rectangle",
     "sources",
+    "training_texts",
+    "unit_of",
 ]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tarfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ from kakehashi.data.text import read_bytes
 
 FORMATS = ("PNG", "JPEG")  # what Pillow may open: every decoder more is one more that a file can attack
 SUFFIXES = (".png", ".jpg", ".jpeg")
+DAMAGED = (OSError, ValueError, SyntaxError, struct.error)  # what Pillow raises where a file is not as it should be
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B")  # Pillow's modes without colours
 FOLDER_SIZE = 32  # pixels, height and width: of a folder's images, where nothing else is said
 DIGITS_TEST = 360  # the last fifth of the set
@@ -244,7 +246,8 @@ def read(name_or_path: str | Path, size: int | None = None, part: str = "train")
     if known is None:
         return _folder(Path(os.path.expanduser(name_or_path)), size or FOLDER_SIZE, part)
     if known.unit != "image":
-        raise DataError(f"{known.name} holds text, and this needs images: choose {_known()}, or a folder of images")
+        holds = "pairs of texts" if known.unit == "pair" else "text"
+        raise DataError(f"{known.name} holds {holds}, and this needs images: choose {_known()}, or a folder of images")
     images, classes, sha256, origin = {"digits": _digits, "cifar10-jpg": _cifar}.get(known.name, _idx)(known.name, part)
     if size is not None and size != images.pixels.shape[1]:
         images = Images(_resized(images.pixels, size), images.labels)
@@ -315,7 +318,10 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
     digest = hashlib.sha256()
     for folder in folders:
         before = len(found)
-        for file in sorted(each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file()):
+        for file in sorted(each for each in folder.rglob("*") if each.is_file() and not each.name.startswith(".")):
+            if file.suffix.lower() not in SUFFIXES:
+                skipped += 1
+                continue
             raw = read_bytes(file)
             try:
                 image = _opened(raw, file)
@@ -331,10 +337,10 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
     if len(classes) < 2:
         raise DataError(
             f"{path} holds PNG or JPEG images of {len(classes)} classes: it takes two sub-folders or more, "
-            f"named by their classes ({skipped} files are not readable)"
+            f"named by their classes ({skipped} files are no such images)"
         )
     pixels = np.stack(found)[..., : 3 if colours else 1]
-    origin = f"{path}, {len(found)} images" + (f", {skipped} left out (not readable)" if skipped else "")
+    origin = f"{path}, {len(found)} images" + (f", {skipped} left out (no PNG or JPEG)" if skipped else "")
     images = Images(pixels, np.array(labels))
     source = str(path.resolve())
     unknown = "not known: it is yours to know"
@@ -354,12 +360,13 @@ def _opened(raw: bytes, path: Any) -> Any:
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what surrounds the picture, such as a damaged Exif
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(raw), formats=FORMATS)
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise DataError(f"{path} is no PNG or JPEG image: choose one") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 

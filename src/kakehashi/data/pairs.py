@@ -17,12 +17,13 @@ import numpy as np
 
 from kakehashi.data import dates, sets
 from kakehashi.data.batches import IGNORE, Batch, Encoder
-from kakehashi.data.corpora import Split
+from kakehashi.data.corpora import Split, corpus
 from kakehashi.data.dates import Pair
 from kakehashi.data.errors import DataError
 from kakehashi.data.text import decode, read_bytes
 
 NEAR = 4  # tokens: pairs whose lengths differ by less may come into the same batch
+LONGEST = 2048  # tokens of a text, END included: each is compared with each, so a longer one would fill the memory
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,32 @@ def read_pairs(name_or_path: str | Path, encoding: str | None = None) -> Pairs:
     return Pairs(known.name, lambda seed: divided, _sha256(parts), False, known.licence, origin, known.name)
 
 
+def training_texts(name_or_path: str | Path, encoding: str | None = None, seed: int = 1337) -> tuple[str, list[str]]:
+    """The name of data, and what a tokenizer may learn from: a text's documents; of pairs, which a FILE.tsv is said to
+    hold, both sides of those that are trained on with this seed.
+
+    Raises DataError.
+    """
+    if sets.unit_of(name_or_path) == "pair":
+        found = read_pairs(name_or_path, encoding)
+        return found.name, [text for pair in found.split(seed).train for text in pair]
+    found = corpus(name_or_path, encoding)
+    return found.name, list(found.documents)
+
+
 class PairSource:
     """Batches of pairs of about the same length, so that little of a batch is padding.
 
-    n_items: pairs; n_targets: their targets, END with each; n_cut: 0, pairs are not cut.
+    n_items: pairs; n_targets: their targets, END with each; n_cut: 0, pairs are not cut. Raises DataError for a text of
+    more than LONGEST tokens.
     """
 
     n_cut = 0
 
     def __init__(self, pairs: Sequence[Pair], tokenizer: Encoder):
         self._end = tokenizer.end
-        self._sources = [[*tokenizer.encode(source), self._end] for source, _ in pairs]
-        self._targets = [[*tokenizer.encode(target), self._end] for _, target in pairs]
+        self._sources = [_encoded(source, tokenizer) for source, _ in pairs]
+        self._targets = [_encoded(target, tokenizer) for _, target in pairs]
         self._lengths = np.array([len(s) + len(t) for s, t in zip(self._sources, self._targets, strict=True)])
         self.n_items = len(pairs)
         self.n_targets = sum(map(len, self._targets))
@@ -110,6 +125,16 @@ class PairSource:
         before, _ = rectangle([[self._end, *self._targets[i][:-1]] for i in items], self._end)
         targets[~counted] = IGNORE
         return Batch((source, before), targets, int(counted.sum()), options={"source_pad": real})
+
+
+def _encoded(text: str, tokenizer: Encoder) -> list[int]:
+    tokens = [*tokenizer.encode(text), tokenizer.end]
+    if len(tokens) > LONGEST:
+        raise DataError(
+            f"a text of a pair has at most {LONGEST} tokens, and {text[:40]!r}... has {len(tokens)}: "
+            f"cut it into sentences, or choose a tokenizer of longer tokens"
+        )
+    return tokens
 
 
 def rectangle(rows: Sequence[Sequence[int]], fill: int) -> tuple[np.ndarray, np.ndarray]:

@@ -165,6 +165,13 @@ def known(name: str) -> DataSet | None:
     return next((each for each in _SETS if each.name == name), None)
 
 
+def unit_of(name_or_path: str | Path) -> str:
+    """How data are cut where nobody says it: a known set's own unit, "pair" of a FILE.tsv, else "stream"."""
+    if each := known(str(name_or_path)):
+        return each.unit
+    return "pair" if Path(name_or_path).suffix.lower() == ".tsv" else "stream"
+
+
 def find(name: str, nth: int = 0) -> Path:
     """The nth file of a data set, looked for in $KAKEHASHI_DATA, ./data and the user's cache, its sha256 checked.
 

@@ -23,6 +23,9 @@ from kakehashi.data import rectangle
 from kakehashi.inference.engine import reading
 from kakehashi.inference.sampling import InferenceError
 
+WIDEST = 1000  # beam: more rows than that would fill the memory
+STEEPEST = 10  # length_penalty: above, ((5 + n) / 6)^length_penalty would leave what a float can hold
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -52,11 +55,12 @@ def translate(
     Raises InferenceError for a dial of no use or another kind of model, and the tokenizer's mistake for a source that
     it cannot encode.
     """
-    for name, value in (("beam", beam), ("max_tokens", max_tokens), ("batch_size", batch_size)):
+    for name, value in (("max_tokens", max_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise InferenceError(f"{name} must be at least 1, got {value}")
-    if not 0 <= length_penalty < math.inf:  # a NaN fails, too
-        raise InferenceError(f"length_penalty must be at least 0 and finite, got {length_penalty}")
+    for name, value, least, most in (("beam", beam, 1, WIDEST), ("length_penalty", length_penalty, 0, STEEPEST)):
+        if not least <= value <= most:  # a NaN fails, too
+            raise InferenceError(f"{name} must be from {least} to {most}, got {value}")
     if "source" not in signature(model.forward).parameters:
         raise InferenceError(f"{type(model).__name__} reads no source to translate: choose a model of the task seq2seq")
     if not hasattr(model, "new_state"):
