@@ -55,6 +55,23 @@ def test_a_stream_is_cut_into_windows_over_the_ends():
     assert (last.inputs[0].tolist(), last.targets.tolist()) == ([[0, 3]], [[3, 0]])
 
 
+def test_a_token_for_the_beginning_is_read_in_place_of_the_end_and_never_predicted():
+    class Llama(CharTokenizer):
+        begin = 9
+
+    abc = Llama(ABC.tokens)
+    (batch,) = Source(("ab", "", "c"), abc, 8, "document").whole(8)
+    assert batch.inputs[0][:, :2].tolist() == [[9, 1], [9, 0], [9, 3]] and not (batch.targets == 9).any()
+    stream = Source(("ab", "", "c"), abc, 3, "stream")
+    assert [batch.inputs[0].tolist() for batch in stream.whole(1)] == [[[9, 1, 2]], [[9, 9, 3]]]
+    ends = {
+        (a, b)
+        for batch in map(lambda step: stream.batch(step, 1, 0), range(8))
+        for a, b in zip(batch.inputs[0][0].tolist(), batch.targets[0].tolist(), strict=True)
+    }
+    assert ends == {(9, 1), (1, 2), (2, 0), (9, 0), (9, 3), (3, 0)}, "the same wherever the ring is cut"
+
+
 @given(TEXTS, SIZE, SIZE)
 def test_whole_counts_each_target_of_a_document_once_and_packs_nothing_across(texts, block_size, batch_size):
     source = Source(tuple(texts), ABC, block_size, "document")

@@ -1,6 +1,7 @@
 """Generation: the oracle is the model's full forward, transformers' filters, and the prompts one by one."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -336,5 +337,19 @@ def test_a_model_without_its_config_is_named():
 
 
 def test_model_and_tokenizer_must_fit():
-    with pytest.raises(InferenceError, match=f"the model knows {V + 1} tokens, the tokenizer {V}"):
-        Engine(build("bigram", vocab_size=V + 1), TOKENIZER)
+    with pytest.raises(InferenceError, match=f"the model knows {V - 1} tokens, the tokenizer {V}"):
+        Engine(build("bigram", vocab_size=V - 1), TOKENIZER)
+
+
+@pytest.mark.parametrize("dials", [{"temperature": 0}, {}, {"top_k": 2}, {"top_p": 0.9}], ids=str)
+def test_numbers_that_no_token_has_are_never_drawn(dials):
+    """A vocabulary that is filled up to a round number: likely as they are, only what is theirs of p is not drawn."""
+    table = torch.randn(V + 3, V + 3)
+    table[:, V:] += 5
+    engine = Engine(Table(table), TOKENIZER)
+    for seed in range(5):
+        (completion,) = engine.generate(["a"], max_tokens=20, seed=seed, **dials)
+        previous = [TOKENIZER.encode("a")[0], *completion.tokens]
+        assert all(token < V for token in completion.tokens)
+        own = [table.double()[a].log_softmax(0)[b] for a, b in pairwise(previous)]
+        assert completion.logprobs == pytest.approx([float(each) for each in own])

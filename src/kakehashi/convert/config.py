@@ -162,6 +162,11 @@ def _scaling(rope: _Said, block_size: int) -> Any:
         return None
     if kind == "linear":
         return Scaling(kind, rope.need("factor"))
+    if kind in ("dynamic", "longrope"):
+        raise ConvertError(
+            f"{rope.place}: rope_type is {kind!r}, which turns by the length read so far, and cached keys have turned by "
+            f"a shorter one: we compute default, linear, llama3 and yarn"
+        )
     if kind not in ("llama3", "yarn"):
         raise ConvertError(f"{rope.place}: rope_type must be default, linear, llama3 or yarn, got {kind!r}")
     factor = rope.need("factor")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kakehashi.convert.files import ConvertError, as_json, read_json
 from kakehashi.convert.weights import Weights, one_dtype, same_names, same_shape, write
 from kakehashi.models.protocol import Family
 from kakehashi.paths import atomic_write
-from kakehashi.tokenizers import BPETokenizer
+from kakehashi.tokenizers import CharTokenizer
 
 PREFIX = {"gpt2": "transformer.", "llama": "model."}  # of every weight but the head's
 HEAD = "lm_head.weight"
@@ -68,18 +68,36 @@ def load_hf(folder: str | Path, dtype: torch.dtype | None = None) -> Any:
 def load_tokenizer(folder: str | Path) -> Any:
     """The tokenizer in a folder: `save_hf`'s, tokenizer.json, or vocab.json with merges.txt; None where there is none.
 
-    Raises TokenizerError for one that we cannot read.
+    Its model's texts end where transformers' do: at what generation_config.json, else config.json calls eos_token_id,
+    too. Chat templates are not read: a prompt here begins a document, not a conversation. Raises TokenizerError for a
+    tokenizer that we cannot read, and ConvertError.
     """
-    paths = [Path(folder) / name for name in (TOKENIZER, "tokenizer.json", "vocab.json")]
-    return next((tokenizers.load(path) for path in paths if path.exists()), None)
+    folder = Path(folder)
+    paths = [folder / name for name in (TOKENIZER, "tokenizer.json", "vocab.json")]
+    tokenizer = next((tokenizers.load(path) for path in paths if path.exists()), None)
+    if tokenizer is None or isinstance(tokenizer, CharTokenizer):
+        return tokenizer
+    others = range(tokenizer.vocab_size)  # what is no token of it is never drawn
+    return replace(tokenizer, stops=tuple(each for each in _stops(folder) if each in others and each != tokenizer.end))
+
+
+def _stops(folder: Path) -> list[int]:
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        said = read_json(path).get("eos_token_id") if path.exists() else None
+        if said is not None:
+            stops = said if isinstance(said, list) else [said]
+            if not all(type(each) is int for each in stops):
+                raise ConvertError(f"{path}: eos_token_id must be the number of a token, or several, got {said!r}")
+            return stops
+    return []
 
 
 def save_hf(model: nn.Module, folder: str | Path, tokenizer: Any = None, *, shard_bytes: int = 2**30) -> None:
     """Write a model as a Hugging Face folder, which must be new or empty: its weights, in their dtype, and config.json.
 
     model: ours, or a learner's with the same Config and names. tokenizer: written beside it, a BPE as a tokenizer.json,
-    which transformers reads; its end begins and ends a text. More than shard_bytes are split into files of at most that
-    size (a single larger weight has its own). Raises ConvertError, and TokenizerError for a BPE as `to_hf` does.
+    which transformers reads, with what begins and ends a text. More than shard_bytes are split into files of at most
+    that size (a single larger weight has its own). Raises ConvertError, and TokenizerError for a BPE as `to_hf` does.
     """
     folder = Path(folder)
     family, config = _of(model)
@@ -91,7 +109,10 @@ def save_hf(model: nn.Module, folder: str | Path, tokenizer: Any = None, *, shar
         weights[name if name == HEAD else PREFIX[family.name] + name] = tensor.contiguous()
     content = described(family, config)
     content["torch_dtype"] = str(one_dtype(type(model).__name__, weights)).removeprefix("torch.")
-    content["bos_token_id"] = content["eos_token_id"] = None if tokenizer is None else tokenizer.end
+    content["bos_token_id"] = content["eos_token_id"] = None
+    if tokenizer is not None:
+        content["bos_token_id"] = tokenizer.begin
+        content["eos_token_id"] = tokenizer.end if len(tokenizer.ends) == 1 else list(tokenizer.ends)
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +121,13 @@ def save_hf(model: nn.Module, folder: str | Path, tokenizer: Any = None, *, shar
         raise ConvertError(f"cannot write in {folder}: {error.strerror or error}") from error
     if taken:  # another model's shards or index would be read in place of these
         raise ConvertError(f"{folder} is not empty: choose a new folder")
-    if isinstance(tokenizer, BPETokenizer):
-        tokenizers.save(tokenizer, folder, "hf")
-        end = next(text for text, number in tokenizer.special.items() if number == tokenizer.end)
-        said = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": end, "eos_token": end}
-        atomic_write(folder / "tokenizer_config.json", as_json(said))
-    elif tokenizer is not None:
+    if isinstance(tokenizer, CharTokenizer):
         atomic_write(folder / TOKENIZER, as_json(tokenizer.to_dict()))
+    elif tokenizer is not None:
+        tokenizers.save(tokenizer, folder, "hf")
+        names = {number: text for text, number in tokenizer.special.items()}
+        said = {"bos_token": names[tokenizer.begin], "eos_token": names[tokenizer.end]}
+        atomic_write(folder / "tokenizer_config.json", as_json({"tokenizer_class": "PreTrainedTokenizerFast", **said}))
     write(folder, weights, shard_bytes)
     atomic_write(folder / "config.json", as_json(content))  # last: with it the folder is a model
 

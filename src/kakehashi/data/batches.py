@@ -4,6 +4,9 @@
     inputs    END a n n a END b o b          position i is to predict tokens[i + 1],
     targets    a  n n a END b o b END        so there are N targets, and every cut of 0..N-1 counts each of them once
 
+Where a tokenizer has a token of its own for the beginning, as Llama's has <s>, that is read in place of END; none
+learns to predict it, as a text that is written ends with END.
+
 The unit says where the cuts are. "document": after each END, so nothing is learnt across documents. "stream": every
 block_size positions.
 """
@@ -57,6 +60,9 @@ class Encoder(Protocol):
     """What `sources` needs of a tokenizer."""
 
     @property
+    def begin(self) -> int: ...
+
+    @property
     def end(self) -> int: ...
 
     def encode(self, text: str) -> list[int]: ...
@@ -73,10 +79,12 @@ class Source:
         encoded = [[*tokenizer.encode(text), tokenizer.end] for text in texts]
         self._end = tokenizer.end
         self._targets = np.array([token for document in encoded for token in document], dtype=np.int64)
-        self._inputs = np.concatenate(([tokenizer.end], self._targets[:-1]))
+        lengths = np.array([len(document) for document in encoded], dtype=np.int64)
+        self._inputs = np.concatenate(([tokenizer.begin], self._targets[:-1]))
+        self._inputs[lengths.cumsum()[:-1]] = tokenizer.begin
         self.n_targets = len(self._targets)
         self._stream = unit == "stream"
-        sizes = np.array([self.n_targets] if self._stream else [len(document) for document in encoded])
+        sizes = np.array([self.n_targets]) if self._stream else lengths
         self._starts, self._lengths = _cut(sizes, block_size)
         self.n_items = len(self._starts)
         self.n_cut = 0 if self._stream else int((sizes > block_size).sum())

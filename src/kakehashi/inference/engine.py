@@ -23,9 +23,10 @@ class Completion:
     """What follows a prompt.
 
     text      without the prompt, END, and the stop string with what came after it
-    tokens    every token drawn, those that ended the text included
+    tokens    every token drawn, that which ended the text included
     logprobs  of each: its log-probability in nats as the model gives it, before temperature, top_k and top_p
-    reason    "end": END was drawn; "stop": a stop string; "length": max_tokens
+    reason    "end": END was drawn, or what else the tokenizer says ends a text; "stop": a stop string; "length":
+              max_tokens
     """
 
     text: str
@@ -38,8 +39,9 @@ class Engine:
     """A language model and its tokenizer, ready to generate. The model is moved to `device`.
 
     model: what models/protocol.py describes, ours or the learner's. A model without `new_state` reads everything
-    again for each token; `note` says so, else it is "". Raises a Mistake where the device is not there, or the model
-    has no `.config` or belongs to another tokenizer.
+    again for each token; `note` says so, else it is "". It may know more tokens than the tokenizer, as Qwen2 does whose
+    vocabulary is filled up to a round number: those are never drawn. Raises a Mistake where the device is not there, or
+    the model has no `.config` or belongs to another tokenizer.
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: str = "cpu"):
@@ -51,7 +53,7 @@ class Engine:
         self.block_size: int | None = getattr(model.config, "block_size", None)
         self.has_state = hasattr(model, "new_state")
         self.note = "" if self.has_state else "the model has no new_state: it reads all tokens again for each new one"
-        if model.config.vocab_size != tokenizer.vocab_size:
+        if model.config.vocab_size < tokenizer.vocab_size:
             raise InferenceError(
                 f"model and tokenizer do not belong together: the model knows {model.config.vocab_size} tokens, "
                 f"the tokenizer {tokenizer.vocab_size}"
@@ -99,8 +101,9 @@ class Engine:
         return self._pieces(draft, self._steps([draft], sampling, use_state))
 
     def _draft(self, prompt: str, sampling: Sampling, place: int) -> "_Draft":
-        tokens = [self.tokenizer.end, *self.tokenizer.encode(prompt)]  # END stands before a document's first character
-        return _Draft(self.tokenizer, sampling.stop, tokens, torch.Generator().manual_seed(sampling.seed + place))
+        tokens = [self.tokenizer.begin, *self.tokenizer.encode(prompt)]  # a prompt begins a document
+        generator = torch.Generator().manual_seed(sampling.seed + place)
+        return _Draft(self.tokenizer, sampling.stop, tokens, self.tokenizer.decode(tokens), generator)
 
     def _pieces(self, draft: "_Draft", steps: Iterator[None]) -> Iterator[str]:
         shown = 0
@@ -162,7 +165,7 @@ class Engine:
         log_p = logits.cpu().double().log_softmax(1)
         if log_p.isnan().any():
             raise InferenceError("the model predicts NaN: its weights are not finite; did its training diverge?")
-        p = sampling.probabilities(log_p)
+        p = sampling.probabilities(log_p[:, : self.tokenizer.vocab_size])
         for row, draft in enumerate(drafts):
             if draft.reason is None:
                 token = int(torch.multinomial(p[row], 1, generator=draft.generator))
@@ -176,6 +179,7 @@ class _Draft:
     tokenizer: Any
     stop: tuple[str, ...]
     prompt: list[int]
+    given: str  # the prompt as the tokenizer gives it back
     generator: torch.Generator
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -184,7 +188,7 @@ class _Draft:
     def add(self, token: int, logprob: float, max_tokens: int) -> None:
         self.tokens.append(token)
         self.logprobs.append(logprob)
-        if token == self.tokenizer.end:
+        if token in self.tokenizer.ends:
             self.reason = "end"
         elif self.stop and self._stop_begins() is not None:
             self.reason = "stop"
@@ -192,7 +196,12 @@ class _Draft:
             self.reason = "length"
 
     def text(self) -> str:
-        return self.tokenizer.decode(self.tokens)[: self._stop_begins()]
+        return self._written()[: self._stop_begins()]
+
+    def _written(self) -> str:
+        """Read after the prompt: Llama's first token of a text loses its space, and what goes on with one keeps it."""
+        tokens = self.tokens[:-1] if self.reason == "end" else self.tokens
+        return self.tokenizer.decode([*self.prompt, *tokens])[len(self.given) :]
 
     def certain(self) -> str:
         """The text that no later token takes back: the beginning of a stop string, or of a character, is held back."""
@@ -209,7 +218,7 @@ class _Draft:
 
     def _stop_begins(self) -> int | None:
         """Where in the text the first stop string begins."""
-        text = self.tokenizer.decode(self.tokens)
+        text = self._written()
         return min((text.index(stop) for stop in self.stop if stop in text), default=None)
 
 

@@ -4,22 +4,27 @@ that we train it is token 0, END. `to_dict()` holds all there is to know, and `l
     char.py    one token a character
     bpe.py     byte-level BPE as it is told; bpe_tokenizer.py is the one at work, bpe_formats.py reads and writes it as
                GPT-2 and Hugging Face do
+    pieces.py  SentencePiece's BPE, of Llama 2 and Mistral; piece_formats.py reads and writes it
 """
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from kakehashi.paths import atomic_write
+from kakehashi.tokenizers import piece_formats
 from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer
 from kakehashi.tokenizers.char import END, CharTokenizer, TokenizerError, UnknownCharacter
+from kakehashi.tokenizers.pieces import PieceTokenizer
 
 __all__ = [
     "END",
     "BPETokenizer",
     "CharTokenizer",
+    "PieceTokenizer",
     "Tokenizer",
     "TokenizerError",
     "UnknownCharacter",
@@ -28,15 +33,26 @@ __all__ = [
     "save",
 ]
 
-KINDS = {"char": CharTokenizer, "bpe": BPETokenizer}
+KINDS = {"char": CharTokenizer, "bpe": BPETokenizer, "pieces": PieceTokenizer}
 FORMS = ("own", "hf", "gpt2")
 
 
 class Tokenizer(Protocol):
-    """What data, training, runs and inference need of a tokenizer."""
+    """What data, training, runs and inference need of a tokenizer.
+
+    end      the token that ends a document
+    begin    the token that stands before its first character: `end`, but where a model of others has one for it
+    ends     the tokens that end what a model writes: `end`, and what else a model of others has for it
+    """
 
     @property
     def end(self) -> int: ...
+
+    @property
+    def begin(self) -> int: ...
+
+    @property
+    def ends(self) -> tuple[int, ...]: ...
 
     @property
     def vocab_size(self) -> int: ...
@@ -48,7 +64,7 @@ class Tokenizer(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
-def from_dict(content: dict) -> CharTokenizer | BPETokenizer:
+def from_dict(content: dict) -> CharTokenizer | BPETokenizer | PieceTokenizer:
     """The tokenizer that `to_dict()` described. Raises TokenizerError for anything else."""
     kind = KINDS.get(str(content.get("kind")))
     if kind is None:
@@ -56,30 +72,42 @@ def from_dict(content: dict) -> CharTokenizer | BPETokenizer:
     return kind.from_dict(content)
 
 
-def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokenizer:
+def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokenizer | PieceTokenizer:
     """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
 
     end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside
-    it calls so, else as `from_hf` finds it. Raises TokenizerError, with the file's name.
+    it calls so, else as `from_hf` finds it. What stands before a document is what transformers puts before a text, by
+    that file or by the tokenizer itself. It is `end` where that is nothing: so our documents begin, and GPT-2's and
+    Qwen2's did where one followed another in their training. Raises TokenizerError, with the file's name.
     """
     path = Path(path)
     if path.is_dir():
         names = ("tokenizer.json", "vocab.json")
         path = next((path / name for name in names if (path / name).exists()), path / names[0])
     content, config = _object(path), path.with_name("tokenizer_config.json")
-    if end is None and config.exists():
-        said = _object(config).get("eos_token")
-        end = said.get("content") if isinstance(said, dict) else said
+    said = _object(config) if config.exists() else {}
+    if end is None:
+        end = _spelled(said.get("eos_token"))
     merges = _text(path.with_name("merges.txt")) if path.name == "vocab.json" else None
     try:
         if merges is not None:
-            return from_gpt2(content, merges, end)
-        return from_hf(content, end) if "model" in content else from_dict(content)
+            made = from_gpt2(content, merges, end)
+        elif "model" not in content:
+            return from_dict(content)
+        else:
+            in_pieces = isinstance(content["model"], dict) and content["model"].get("byte_fallback")
+            made = (piece_formats.from_hf if in_pieces else from_hf)(content, end)
+        if said.keys() & {"add_bos_token", "add_eos_token"}:  # then they decide, whatever the post-processor does
+            bos = _spelled(said.get("bos_token")) if said.get("add_bos_token") else None
+            if bos is not None and bos not in made.special:
+                raise TokenizerError(f"{config.name} adds bos_token {bos!r} to a text, which is no special token here")
+            made = replace(made, bos=None if bos is None else made.special[bos])
+        return made
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
 
 
-def save(tokenizer: BPETokenizer, path: str | Path, form: str = "own") -> Path:
+def save(tokenizer: BPETokenizer | PieceTokenizer, path: str | Path, form: str = "own") -> Path:
     """Write a tokenizer to a file NAME.json, else to a folder, which is made; returns the file that `load` takes.
 
     form: "own", our tokenizer.json; "hf", Hugging Face's; "gpt2", vocab.json and merges.txt in a folder.
@@ -94,11 +122,17 @@ def save(tokenizer: BPETokenizer, path: str | Path, form: str = "own") -> Path:
         folder, name = path.parent, path.name
     else:
         folder, name = path, "vocab.json" if form == "gpt2" else "tokenizer.json"
-    if form == "gpt2":
+    if form == "own":
+        files = {name: tokenizer.to_dict()}
+    elif isinstance(tokenizer, PieceTokenizer):
+        if form == "gpt2":
+            raise TokenizerError("vocab.json and merges.txt are for byte-level BPE alone: write a tokenizer.json")
+        files = {name: piece_formats.to_hf(tokenizer)}
+    elif form == "gpt2":
         vocab, merges = to_gpt2(tokenizer)
         files = {name: vocab, "merges.txt": merges}
     else:
-        files = {name: tokenizer.to_dict() if form == "own" else to_hf(tokenizer)}
+        files = {name: to_hf(tokenizer)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,6 +140,11 @@ def save(tokenizer: BPETokenizer, path: str | Path, form: str = "own") -> Path:
     for each, content in files.items():
         atomic_write(folder / each, content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
     return folder / name
+
+
+def _spelled(token: Any) -> Any:
+    """The text of a special token, as tokenizer_config.json says it: plainly, or with its options."""
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _object(path: Path) -> dict:

@@ -1,18 +1,19 @@
 """The files of others, from and to their contents: GPT-2's vocab.json with merges.txt, Hugging Face's tokenizer.json.
 
-What `BPETokenizer` cannot do alike is refused by name. Not read are a tokenizer.json's post-processor, truncation and
-padding: they are about what is done with tokens once they are there.
+What `BPETokenizer` cannot do alike is refused by name. Of a tokenizer.json's post-processor, the token that it puts
+before a text is read. Not read are its truncation and padding: they are about what is done with tokens once they are
+there. piece_formats.py does the same for SentencePiece's BPE, with what both have in common from here.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer, need, read_token
 from kakehashi.tokenizers.byte_alphabet import SIGN, written
 from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
 from kakehashi.tokenizers.patterns import PATTERNS
 
-ENDS = (END, "<|endoftext|>", "<|end_of_text|>")  # how those that are met call the token that ends a document
+ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "</s>")  # how those that are met call the token that ends a document
 BYTE_LEVEL = {
     "type": "ByteLevel",
     "add_prefix_space": False,
@@ -28,9 +29,9 @@ def from_gpt2(vocab: Mapping[str, int], merges: str, end: str | None = None) -> 
     Raises TokenizerError.
     """
     lines = [line.rstrip("\r") for line in merges.split("\n")]
-    pairs = _pairs([line for line in lines if line and not line.startswith("#version")])
-    plain = {*SIGN.values(), *(left + right for left, right in pairs)}
-    return _tokenizer(vocab, pairs, vocab.keys() - plain, end, "gpt2")
+    merged = [line for line in lines if line and not line.startswith("#version")]
+    plain = {*SIGN.values(), *(left + right for left, right in _pairs(merged))}
+    return _tokenizer(fitted(vocab, merged, vocab.keys() - plain, end))
 
 
 def to_gpt2(tokenizer: BPETokenizer) -> tuple[dict[str, int], str]:
@@ -50,52 +51,103 @@ def from_hf(content: Mapping[str, Any], end: str | None = None) -> BPETokenizer:
 
     Raises TokenizerError, which names what we have not.
     """
-    model, normalizer, decoder = need(content, "model", dict), _part(content, "normalizer"), _part(content, "decoder")
+    normalizer, decoder = part_of(content, "normalizer"), part_of(content, "decoder")
+    parts = parts_of(content, end)
+    if normalizer.get("type", "NFC") != "NFC":
+        raise TokenizerError(f"its normalizer is {short(normalizer)}: we know NFC, and none")
+    if decoder.get("type", "ByteLevel") != "ByteLevel":
+        raise TokenizerError(f"its decoder is {short(decoder)}: we know ByteLevel")
+    if normalizer:
+        for token in need(content, "added_tokens", list, []):
+            if token.get("normalized"):
+                text = token["content"]
+                raise TokenizerError(f"its token {text!r} is looked for in normalized text: we look before that")
+    return _tokenizer(
+        parts,
+        pattern=_pattern(part_of(content, "pre_tokenizer")),
+        nfc=bool(normalizer),
+        whole=need(content["model"], "ignore_merges", bool, False),
+    )
+
+
+class Parts(NamedTuple):
+    """What every BPE has: tokens as they are written, by their numbers; merges; special tokens; end; bos."""
+
+    texts: list[str]
+    merges: tuple[tuple[int, int], ...]
+    special: dict[str, int]
+    end: int
+    bos: int | None = None
+
+
+def parts_of(content: Mapping[str, Any], end: str | None) -> Parts:
+    """Those in a tokenizer.json's content. Raises TokenizerError."""
+    model = need(content, "model", dict)
     if (kind := model.get("type", "BPE")) != "BPE":
         raise TokenizerError(f"its model is {kind!r}: we read BPE")
-    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
-            raise TokenizerError(f"its model has {key} {model[key]!r}: we read byte-level BPE without it")
-    if normalizer.get("type", "NFC") != "NFC":
-        raise TokenizerError(f"its normalizer is {_short(normalizer)}: we know NFC, and none")
-    if decoder.get("type", "ByteLevel") != "ByteLevel":
-        raise TokenizerError(f"its decoder is {_short(decoder)}: we know ByteLevel")
+            raise TokenizerError(f"its model has {key} {model[key]!r}: we read BPE without it")
     vocab, special = dict(need(model, "vocab", dict)), []
     for token in need(content, "added_tokens", list, []):
         text, number = need(token, "content", str), need(token, "id", int)
         if used := [option for option in ("single_word", "lstrip", "rstrip") if token.get(option)]:
             raise TokenizerError(f"its token {text!r} is added with {used[0]}, which we have not")
-        if normalizer and token.get("normalized"):
-            raise TokenizerError(f"its token {text!r} is looked for in normalized text: we look before that")
         if vocab.setdefault(text, number) != number:
             raise TokenizerError(f"its token {text!r} has two numbers, {vocab[text]} and {number}")
         special.append(text)
-    return _tokenizer(
-        vocab,
-        _pairs(need(model, "merges", list)),
-        special,
-        end,
-        _pattern(_part(content, "pre_tokenizer")),
-        nfc=bool(normalizer),
-        whole=need(model, "ignore_merges", bool, False),
-    )
+    parts = fitted(vocab, need(model, "merges", list), special, end)
+    return parts._replace(bos=_bos(part_of(content, "post_processor"), parts))
+
+
+def _bos(processor: dict[str, Any], parts: Parts) -> int | None:
+    """The number of the special token that a post-processor puts before a text; None where it puts none.
+
+    One that puts `end` after the text is read as one that does not: a prompt is to be gone on with, and a document that
+    is learnt ends with `end` anyway.
+    """
+    for step in need(processor, "processors", list, []) or [processor]:
+        kind = need(step, "type", str, "ByteLevel")
+        if kind == "ByteLevel":  # about places in the text
+            continue
+        single = need(step, "single", list) if kind == "TemplateProcessing" else []
+        added = [need(each, "SpecialToken", dict, {}) for each in single]  # {} is the text
+        match [parts.special.get(need(token, "id", str)) if token else "text" for token in added]:
+            case ["text"] | ["text", parts.end]:
+                continue
+            case [int(bos), "text"] | [int(bos), "text", parts.end]:
+                return bos
+        raise TokenizerError(f"its post_processor is {short(step)}: we know one special token before the text")
+    return None
 
 
 def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
     """A tokenizer.json's content. Raises TokenizerError where a special token is spelled as another token is."""
-    signs = _signs(tokenizer)
-    special = sorted(tokenizer.special.items(), key=lambda item: item[1])
     steps = [_split(PATTERNS[tokenizer.pattern]), BYTE_LEVEL | {"use_regex": False}]
+    content = written_as_hf(tokenizer, _signs(tokenizer))
+    content["normalizer"] = {"type": "NFC"} if tokenizer.nfc else None
+    if tokenizer.pattern == "gpt2":
+        content["pre_tokenizer"] = BYTE_LEVEL
+    else:
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    content["decoder"] = BYTE_LEVEL
+    content["model"]["ignore_merges"] = tokenizer.whole
+    return content
+
+
+def written_as_hf(tokenizer: Any, signs: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """What is alike in the tokenizer.json of every BPE. signs: how its tokens are written."""
+    special = sorted(tokenizer.special.items(), key=lambda item: item[1])
     options = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [{"id": number, "content": text, **options} for text, number in special],
-        "normalizer": {"type": "NFC"} if tokenizer.nfc else None,
-        "pre_tokenizer": BYTE_LEVEL if tokenizer.pattern == "gpt2" else {"type": "Sequence", "pretokenizers": steps},
-        "post_processor": None,
-        "decoder": BYTE_LEVEL,
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None if tokenizer.bos is None else _template(signs[tokenizer.bos], tokenizer.bos),
+        "decoder": None,
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -104,22 +156,26 @@ def to_hf(tokenizer: BPETokenizer) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": tokenizer.whole,
+            "ignore_merges": False,
             "vocab": {sign: number for number, sign in enumerate(signs)},
             "merges": [[signs[left], signs[right]] for left, right in tokenizer.merges],
         },
     }
 
 
-def _tokenizer(
-    vocab: Mapping[str, int],
-    pairs: Sequence[tuple[str, str]],
-    special: Collection[str],
-    end: str | None,
-    pattern: str,
-    nfc: bool = False,
-    whole: bool = False,
-) -> BPETokenizer:
+def _template(bos: str, number: int) -> dict[str, Any]:
+    """A post-processor that puts a token before a text, and before each of two."""
+    one, other = (
+        [{"SpecialToken": {"id": bos, "type_id": i}}, {"Sequence": {"id": name, "type_id": i}}]
+        for i, name in enumerate("AB")
+    )
+    tokens = {bos: {"id": bos, "ids": [number], "tokens": [bos]}}
+    return {"type": "TemplateProcessing", "single": one, "pair": one + other, "special_tokens": tokens}
+
+
+def fitted(vocab: Mapping[str, int], merges: Sequence[object], special: Collection[str], end: str | None) -> Parts:
+    """The parts by numbers. merges: as files write them; special: the special tokens' texts. Raises TokenizerError."""
+    pairs = _pairs(merges)
     if {number for number in vocab.values() if type(number) is int} != set(range(len(vocab))):
         raise TokenizerError(f"its {len(vocab)} tokens must have the numbers 0 to {len(vocab) - 1}, each once")
     if unknown := [part for pair in pairs for part in pair if part not in vocab]:
@@ -130,17 +186,16 @@ def _tokenizer(
         end = next((text for text in ENDS if text in numbers), next(iter(numbers)) if len(numbers) == 1 else None)
     if end not in numbers:
         raise TokenizerError(
-            f"say which special token ends a document, got {end!r}; it has {', '.join(numbers) or 'none'}"
+            f"say which special token ends a document, as eos_token in tokenizer_config.json beside it, got {end!r}; "
+            f"it has {', '.join(numbers) or 'none'}"
         )
-    return BPETokenizer(
-        tuple(text.encode() if text in numbers else read_token(text) for text in texts),
-        tuple((vocab[left], vocab[right]) for left, right in pairs),
-        numbers,
-        numbers[end],
-        pattern,
-        nfc,
-        whole,
-    )
+    return Parts(texts, tuple((vocab[left], vocab[right]) for left, right in pairs), numbers, numbers[end])
+
+
+def _tokenizer(parts: Parts, **options: Any) -> BPETokenizer:
+    texts, merges, special, end, bos = parts
+    tokens = tuple(text.encode() if text in special else read_token(text) for text in texts)
+    return BPETokenizer(tokens, merges, special, end, bos=bos, **options)
 
 
 def _pattern(pre_tokenizer: dict[str, Any]) -> str:
@@ -153,7 +208,7 @@ def _pattern(pre_tokenizer: dict[str, Any]) -> str:
             if before == [_split(pattern)] and last.get("use_regex") is False:
                 return name
     raise TokenizerError(
-        f"its pre_tokenizer is {_short(pre_tokenizer)}: we know ByteLevel, without add_prefix_space, alone or after a "
+        f"its pre_tokenizer is {short(pre_tokenizer)}: we know ByteLevel, without add_prefix_space, alone or after a "
         f"Split, Isolated, by the pattern of {', '.join(PATTERNS)}"
     )
 
@@ -184,10 +239,10 @@ def _signs(tokenizer: BPETokenizer) -> list[str]:
     return signs
 
 
-def _part(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+def part_of(content: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A part of a tokenizer.json that may be null or missing."""
     return need(content, key, dict, {})
 
 
-def _short(part: dict[str, Any]) -> str:
+def short(part: dict[str, Any]) -> str:
     return repr(part)[: 4 * SHOWN]

@@ -32,6 +32,9 @@ class BPETokenizer:
     pattern     the name of one of patterns.PATTERNS
     nfc         text is put into Unicode's normal form C first (Qwen2)
     whole       a piece that is itself a token becomes that token, merges or not (Llama 3)
+    bos         the number of the special token before a document's first character, as Llama has one, which decodes to
+                ""; None: `end` stands there, too
+    stops       the numbers of tokens besides `end` that end what a model writes, as Llama 3 has two
 
     One that we train has END as token 0, then its other special tokens, the bytes, and a token a merge.
     Raises TokenizerError where the parts do not fit together.
@@ -44,6 +47,8 @@ class BPETokenizer:
     pattern: str = "gpt2"
     nfc: bool = False
     whole: bool = False
+    bos: int | None = None
+    stops: tuple[int, ...] = ()
 
     def __post_init__(self):
         patterns.find(self.pattern)
@@ -51,8 +56,7 @@ class BPETokenizer:
         for text, number in self.special.items():
             if not text or not 0 <= number < size or self.tokens[number] != checked(text).encode():
                 raise TokenizerError(f"special token {text!r} is said to be number {number}, and is not")
-        if self.end not in special:
-            raise TokenizerError(f"end must be the number of a special token, got {self.end}")
+        check_marks(self)
         if len(self._numbers) + len(special) < size:
             twice = Counter(token for i, token in enumerate(self.tokens) if i not in special).most_common(1)[0][0]
             raise TokenizerError(f"two tokens are the same bytes, {twice!r}")
@@ -94,6 +98,14 @@ class BPETokenizer:
     def vocab_size(self) -> int:
         return len(self.tokens)
 
+    @property
+    def begin(self) -> int:
+        return self.end if self.bos is None else self.bos
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        return self.end, *self.stops
+
     def encode(self, text: str, allowed_special: Collection[str] | Literal["all"] = ()) -> list[int]:
         """The numbers of the text's tokens; none is added.
 
@@ -109,14 +121,14 @@ class BPETokenizer:
         return numbers
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the numbers; bytes that are no UTF-8, as of half a character, become U+FFFD, the end token "".
+        """The text of the numbers; bytes that are no UTF-8, as of half a character, are U+FFFD, `end` and `begin` "".
 
         A number outside the vocabulary is a KeyError.
         """
         return decode(ids, self._bytes)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of the numbers, exactly; none for the end token. A number outside the vocabulary is a KeyError."""
+        """The bytes of the numbers, none for `end` and `begin`. A number outside the vocabulary is a KeyError."""
         return b"".join([self._bytes[number] for number in ids])
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,6 +140,8 @@ class BPETokenizer:
             "whole": self.whole,
             "special": dict(self.special),
             "end": self.end,
+            "bos": self.bos,
+            "stops": list(self.stops),
             "tokens": [written(token) for token in self.tokens],
             "merges": [list(pair) for pair in self.merges],
         }
@@ -142,21 +156,10 @@ class BPETokenizer:
         pattern = need(content, "pattern", dict)
         if pattern.get("regex") != patterns.find(pattern.get("name")):
             raise TokenizerError(f"the pattern {pattern['name']} is not ours: {pattern.get('regex')!r}")
-        special, tokens = need(content, "special", dict), need(content, "tokens", list)
-        merges = need(content, "merges", list)
-        if not all(isinstance(token, str) for token in tokens):
-            raise TokenizerError("tokens must be strings")
-        if not all(isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in merges):
-            raise TokenizerError("merges must be pairs of numbers")
-        return cls(
-            tuple(map(read_token, tokens)),
-            tuple((left, right) for left, right in merges),
-            {text: need(special, text, int) for text in special},
-            need(content, "end", int),
-            pattern["name"],
-            need(content, "nfc", bool),
-            need(content, "whole", bool),
-        )
+        said = said_of(content)
+        tokens = tuple(map(read_token, said.pop("tokens")))
+        options = {"nfc": need(content, "nfc", bool), "whole": need(content, "whole", bool)}
+        return cls(tokens, pattern=pattern["name"], **options, **said)
 
     def _plain(self, text: str) -> list[int]:
         if self.nfc:
@@ -194,7 +197,7 @@ class BPETokenizer:
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
         """A dict, not a tuple: a negative number must not wrap around."""
-        return {i: token if i != self.end else b"" for i, token in enumerate(self.tokens)}
+        return {i: token if i not in (self.end, self.begin) else b"" for i, token in enumerate(self.tokens)}
 
 
 def need(content: Any, key: str, kind: type, otherwise: Any = None) -> Any:
@@ -205,6 +208,37 @@ def need(content: Any, key: str, kind: type, otherwise: Any = None) -> Any:
     if type(value) is not kind:
         raise TokenizerError(f"{key} must be of type {kind.__name__}, got {str(value)[:SHOWN]!r}")
     return value
+
+
+def said_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `to_dict()` says of every kind of BPE, as its arguments; the tokens as they are written there."""
+    special, tokens = need(content, "special", dict), need(content, "tokens", list)
+    merges, stops = need(content, "merges", list), need(content, "stops", list, [])
+    if not all(isinstance(token, str) for token in tokens):
+        raise TokenizerError("tokens must be strings")
+    if not all(isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in merges):
+        raise TokenizerError("merges must be pairs of numbers")
+    if not all(type(number) is int for number in stops):
+        raise TokenizerError(f"stops must be numbers, got {str(stops)[:SHOWN]!r}")
+    return {
+        "tokens": tokens,
+        "merges": tuple((left, right) for left, right in merges),
+        "special": {text: need(special, text, int) for text in special},
+        "end": need(content, "end", int),
+        "bos": None if content.get("bos") is None else need(content, "bos", int),
+        "stops": tuple(stops),
+    }
+
+
+def check_marks(tokenizer: Any) -> None:
+    """Raises TokenizerError where a tokenizer's end, bos or stops are no tokens that can be that."""
+    special, size = set(tokenizer.special.values()), tokenizer.vocab_size
+    if tokenizer.end not in special:
+        raise TokenizerError(f"end must be the number of a special token, got {tokenizer.end}")
+    if tokenizer.bos not in {None, *special}:
+        raise TokenizerError(f"bos must be the number of a special token, got {tokenizer.bos}")
+    if wrong := [number for number in tokenizer.stops if not 0 <= number < size]:
+        raise TokenizerError(f"stops must be numbers of tokens, of which there are {size}, got {wrong[0]}")
 
 
 def read_token(text: str) -> bytes:

@@ -23,7 +23,8 @@ class CharTokenizer:
     """tokens: END, then the alphabet, one character each. A token's number is its place in `tokens`."""
 
     tokens: tuple[str, ...]
-    end = 0
+    end = begin = 0
+    ends = (0,)
 
     def __post_init__(self):
         first, alphabet = self.tokens[:1], self.tokens[1:]
