@@ -7,15 +7,11 @@ that NumPy and PyTorch take by themselves, one a core, and with one. Memory that
 """
 
 import gc
-import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import micrograd.engine
@@ -25,6 +21,7 @@ from sklearn.datasets import load_digits, make_moons
 from threadpoolctl import threadpool_limits
 
 from benchmarks import peer_eager, peer_lstm
+from benchmarks.memory import counted, fresh, held, rise
 from benchmarks.rows import Row, measure
 from kakehashi import models as torch_models
 from kakehashi import runs
@@ -308,12 +305,12 @@ def scalars() -> Iterator[Row]:
     )
 
 
-# --- Memory, as Linux counts it ---
+# --- Memory ---
 
 
 def memory() -> Iterator[Row]:
-    """No rows elsewhere."""
-    if not Path("/proc/self/clear_refs").exists():
+    """No rows where the system does not count."""
+    if not counted():
         return
     for fused in (False, True):
         yield measure(
@@ -337,25 +334,11 @@ def memory() -> Iterator[Row]:
     )
 
 
-def fresh(work: Callable[..., float], *args: Any) -> float:
-    """What `work` returns in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(work, *args).result()
-
-
 def peak_of_a_step(side: int, fused: bool) -> float:
     """MiB by which a step of ours (0) or of the peer (1) rises above what a step on one token has left."""
     step = gpt_steps(fused)[side]
     step(*text(1, 1))  # now there is what the optimizer keeps, and what is made once
     return rise(partial(step, *text(12)))
-
-
-def rise(work: Callable[[], Any]) -> float:
-    """MiB by which the memory of this process rises at most while it works."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
-    before = held("VmRSS")
-    work()
-    return held("VmHWM") - before
 
 
 def change_without_collector() -> float:
@@ -375,13 +358,6 @@ def change(step: Callable[[], Any]) -> float:
         return 100 * abs(held("VmRSS") / before - 1)
     finally:
         gc.enable()
-
-
-def held(field: str) -> float:
-    """MiB of memory held: VmRSS now, VmHWM at most."""
-    found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 PLAIN = {"mlp": mlp, "gpt": gpt, "cnn": cnn, "lstm": lstm, "scalars": scalars, "memory": memory}
