@@ -159,8 +159,8 @@ def fresh(x: Tensor) -> Tensor:
 def shake(module: M, rng: torch.Generator) -> M:
     """Give every parameter and buffer a random value of visible size, and return the module.
 
-    Gains of 1, biases of 0 and weights of 0.02 hide faults. Matrices keep the scale of what passes through; vectors are
-    drawn around 1 (gains) or 0 (all else); running variances stay positive.
+    Gains of 1, biases of 0 and weights of 0.02 hide faults. Matrices and kernels keep the scale of what passes
+    through; vectors are drawn around 1 (gains) or 0 (all else); running variances stay positive.
     """
     with torch.no_grad():
         for name, value in [*module.named_parameters(), *module.named_buffers()]:
@@ -168,7 +168,7 @@ def shake(module: M, rng: torch.Generator) -> M:
                 continue
             noise = torch.randn(value.shape, generator=rng)
             if value.ndim > 1:
-                value.copy_(noise / value.shape[-1] ** 0.5)
+                value.copy_(noise / value[0].numel() ** 0.5)
             elif name.endswith("var"):
                 value.copy_(0.5 + noise.square())
             else:

@@ -5,7 +5,7 @@ Normalization" (2015); He et al., "Delving Deep into Rectifiers" (2015), for the
 implementation since: the bottleneck halves the image in its 3 x 3 convolution, not in the 1 x 1 before it, which
 would throw three of four places away unseen. residual=False gives the paper's plain twin, for comparison.
 
-Axes: B batch, C channels (C_in, C_out), H height, W width, V classes.
+Axes: B batch, C channels (C_in, C_out), H height, W width (h, w after a stride), V classes.
 """
 
 import math
@@ -85,14 +85,15 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))."""
-        return F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+        return F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)  # (B, C_out, h, w)
 
 
 class BatchNorm(nn.Module):
     """Each channel to mean 0 and variance 1 over the batch and all places, then a learned gain and bias.
 
     Parameters: weight (C), starts at 1; bias (C), starts at 0. Buffers: running_mean (C), starts at 0; running_var (C),
-    starts at 1: exponential averages with `momentum`, as torch.nn.BatchNorm2d keeps them, used in eval().
+    starts at 1: exponential averages with `momentum`, as torch.nn.BatchNorm2d keeps them, used in eval(). Keeps `.eps`
+    and `.momentum`, which FusedBatchNorm reads.
     """
 
     running_mean: Tensor
@@ -138,7 +139,7 @@ class Unit(nn.Module):
         self.norm = (FusedBatchNorm if fused else BatchNorm)(n_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H', W')."""
+        """(B, C_in, H, W) -> (B, C_out, h, w)."""
         return self.norm(self.conv(x))
 
 
@@ -151,8 +152,8 @@ class Pad(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H', W')."""
-        x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, H', W')
+        """(B, C_in, H, W) -> (B, C_out, h, w)."""
+        x = x[:, :, :: self.stride, :: self.stride]  # (B, C_in, h, w)
         return F.pad(x, (0, 0, 0, 0, 0, self.more))  # pads from the last axis backwards: W, H, C
 
 
@@ -168,6 +169,7 @@ class Block(nn.Module):
         self.residual = config.residual
         fused, inner = config.fused, n_out // 4
         if config.bottleneck:
+            # the 3 x 3 has the stride: it sees every place, a 1 x 1 would skip three of four
             shapes = [(n_in, inner, 1, 1), (inner, inner, 3, stride), (inner, n_out, 1, 1)]
         else:
             shapes = [(n_in, n_out, 3, stride), (n_out, n_out, 3, 1)]
@@ -178,12 +180,13 @@ class Block(nn.Module):
             self.shortcut = Pad(n_in, n_out, stride) if pad else Unit(n_in, n_out, 1, stride, fused)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) -> (B, C_out, H', W')."""
+        """(B, C_in, H, W) -> (B, C_out, h, w)."""
         *inner, last = self.units
         y = x
         for unit in inner:
             y = F.relu(unit(y))
-        y = last(y)  # without relu, so that it can take away as well as add
+        # the last unit has no relu of its own, so that it can take away as well as add
+        y = last(y)  # (B, C_out, h, w)
         if self.residual:
             y = self.shortcut(x) + y
         return F.relu(y)
@@ -192,6 +195,7 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """A stem, stages of blocks, the mean over all places, one linear layer.
 
+    The large stem ends in a pool: the largest of 3 x 3 places, stride 2, beyond the edge nothing.
     Parameters: stem, a Unit; blocks, all stages' one after another; head, torch's Linear, as it draws it. Keeps
     `.config`.
     """
@@ -213,9 +217,9 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Output:
         """x (B, C, H, W), targets (B) -> logits (B, V), loss."""
-        x = F.relu(self.stem(x))  # (B, C, H', W')
+        x = F.relu(self.stem(x))  # (B, C, h, w)
         if self.config.stem == "large":
-            x = F.max_pool2d(x, 3, stride=2, padding=1)
+            x = F.max_pool2d(x, 3, stride=2, padding=1)  # (B, C, h, w)
         for block in self.blocks:
             x = block(x)
         # where something was seen does not matter: the mean over all places
