@@ -251,6 +251,17 @@ def attention_of_half_precision(mine: ModuleType, ref: ModuleType, rng: torch.Ge
     same("attention in bfloat16", attend(mine, q, k, v, visible), ref.attention(q, k, v, visible), tol=HALF)
 
 
+ATTENTION = (
+    attention_of_ones,
+    attention_of_what_is_hidden,
+    attention_of_keys_that_match,
+    attention_of_large_scores,
+    attention_dropout,
+    attention_gradient,
+    attention_of_half_precision,
+)
+
+
 # A block
 
 
@@ -375,6 +386,16 @@ def loss_of_large_logits(mine: ModuleType, ref: ModuleType, rng: torch.Generator
 def loss_gradient(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
     logits, targets = torch.randn(3, 5, 7, generator=rng), targets_with_gaps(rng, 3, 5, 7)
     gradients("cross_entropy", mine.cross_entropy, ref.cross_entropy, logits, targets)
+
+
+LOSS = (
+    loss_of_everything,
+    loss_of_what_counts,
+    loss_of_nothing,
+    loss_of_large_logits,
+    loss_of_slices,
+    loss_gradient,
+)
 
 
 class Loss(nn.Module):

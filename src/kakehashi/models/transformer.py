@@ -70,7 +70,7 @@ def positions(start: int, T: int, width: int) -> Tensor:
     # from one turn in 2 pi tokens to one in nearly 10000 times as many: near and far can both be told apart
     speed = 10000.0 ** (-torch.arange(0, width, 2) / width)  # (C / 2,)
     angle = place * speed  # (T, C / 2)
-    return torch.stack((angle.sin(), angle.cos()), 2).flatten(1)  # (T, C): sin, cos, sin, cos, ...
+    return torch.stack((angle.sin(), angle.cos()), 2).flatten(1)  # (T, C)
 
 
 class LayerNorm(nn.Module):
@@ -123,7 +123,8 @@ class Attention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, H, N, D)."""
         B, N, C = x.shape
-        return x.view(B, N, self.n_heads, C // self.n_heads).transpose(1, 2)
+        # cut the width into heads first, then bring the heads forward: each head sees its own D features of all tokens
+        return x.view(B, N, self.n_heads, C // self.n_heads).transpose(1, 2)  # (B, H, N, D)
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Of what is looked at: x (B, N, C) -> each (B, H, N, D)."""
@@ -132,8 +133,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
         """x (B, T, C), keys and values (B, H, N, D), visible broadcast to (B, H, T, N) -> (B, T, C)."""
         B, T, C = x.shape
-        y = self.attend(self.heads(self.q(x)), keys, values, visible, self.dropout if self.training else 0.0)
-        return self.out(y.transpose(1, 2).reshape(B, T, C))
+        dropout = self.dropout if self.training else 0.0
+        y = self.attend(self.heads(self.q(x)), keys, values, visible, dropout)  # (B, H, T, D)
+        # the heads side by side again, then mixed by `out`
+        return self.out(y.transpose(1, 2).reshape(B, T, C))  # (B, T, C)
 
 
 class FeedForward(nn.Module):
@@ -147,7 +150,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return self.down(F.dropout(F.relu(self.up(x)), self.dropout, self.training))
+        # without the relu, two linear layers in a row would be one
+        h = F.relu(self.up(x))  # (B, T, hidden)
+        return self.down(F.dropout(h, self.dropout, self.training))
 
 
 class Branch(nn.Module):
@@ -184,6 +189,7 @@ class EncoderLayer(nn.Module):
 
     def look_around(self, x: Tensor, visible: Tensor) -> Tensor:
         """x (B, S, C), visible (B, 1, 1, S) -> (B, S, C)."""
+        # x asks and x is looked at; no token is hidden from another, for the whole source is known
         return self.attention(x, *self.attention.keys_and_values(x), visible)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
@@ -213,6 +219,7 @@ class DecoderLayer(nn.Module):
 
     def look_back(self, x: Tensor, state: "Memory") -> Tensor:
         """At itself and the targets before it: (B, T, C) -> (B, T, C)."""
+        # a cache of keys and values alone: no later token asks what an earlier one asked
         keys, values = state.append(self.layer, *self.attention.keys_and_values(x))  # (B, H, N, D)
         T, N = x.shape[1], keys.shape[2]
         # the first of the T stands at place N - T: what is to be predicted lies above the diagonal, unseen
@@ -220,7 +227,8 @@ class DecoderLayer(nn.Module):
         return self.attention(x, keys, values, visible)
 
     def look_at_source(self, x: Tensor, state: "Memory") -> Tensor:
-        """(B, T, C) -> (B, T, C). The source's keys and values do not depend on x: `read` makes them once a text."""
+        """(B, T, C) -> (B, T, C)."""
+        # the source's keys and values do not depend on x: `read` makes them once a text
         return self.cross(x, *state.source[self.layer], state.visible)
 
     def forward(self, x: Tensor, state: "Memory") -> Tensor:
@@ -244,6 +252,7 @@ class Memory(KVCache):
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows of the batch, (B',) int64, in this order; one may come several times."""
+        # all that has rows goes along: a row of the batch is a text, what was written of it, and its source
         self.batch_size = len(rows)
         self.visible = self.visible[rows]
         self.source = [(k[rows], v[rows]) for k, v in self.source]
@@ -272,6 +281,7 @@ class Transformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+        # it is the head, too: a dot product with a normalised stream, C terms, then starts with variance 1
         nn.init.normal_(self.embedding.weight, std=C**-0.5)
 
     def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
@@ -284,6 +294,7 @@ class Transformer(nn.Module):
     def new_state(self, source: Tensor, source_pad: Tensor | None = None) -> Memory:
         """Read the source (B, S), once for all that is written from it. source_pad as `forward` takes it."""
         real = torch.ones_like(source, dtype=torch.bool) if source_pad is None else source_pad
+        # the same for every head and for whoever asks, in the encoder and in the decoder
         visible = real[:, None, None, :]  # (B, 1, 1, S)
         x = self.embed(source)  # (B, S, C)
         for layer in self.encoder:
@@ -306,7 +317,9 @@ class Transformer(nn.Module):
         x = self.embed(target, state.length)  # (B, T, C)
         for layer in self.decoder:
             x = layer(x, state)
+        # the head reads the table backwards: a token is likely where the stream points along its vector
         logits = self.decoder_norm(x) @ self.embedding.weight.T  # (B, T, V)
+        # a way to train: what the model is worth is measured without it
         smoothing = self.config.label_smoothing if self.training else 0.0
         return Output(logits, None if targets is None else cross_entropy(logits, targets, smoothing))
 
@@ -320,6 +333,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Te
     logs = F.log_softmax(logits, dim=-1)  # (B, T, V)
     counted = targets != IGNORE  # (B, T)
     right = logs.gather(-1, targets.masked_fill(~counted, 0)[..., None]).squeeze(-1)  # (B, T)
+    # a model that is never asked to be certain: no logit need run away from the others
     loss = -(1 - smoothing) * right - smoothing * logs.mean(-1)  # (B, T)
     # the mean is over counted targets; at least 1 keeps an empty batch from 0 / 0
     return loss.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
