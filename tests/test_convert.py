@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import test_pieces
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -278,8 +279,9 @@ def test_a_tied_head_that_is_another_matrix_is_named(gpt2_folder):
         ({"num_key_value_heads": 4}, "n_heads must be a multiple of n_kv_heads, got 6 and 4"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}, which our model does not compute"),
         ({"logit_scale": 0.5}, "logit_scale is 0.5, which our model does not compute"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type must be .* got 'dynamic'"),
-        ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "rope_type must be .* got 'longrope'"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "'dynamic', which turns by the length read so far"),
+        ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "'longrope', which turns by the length read so far"),
+        ({"rope_scaling": {"rope_type": "su", "factor": 2.0}}, "rope_type must be .* got 'su'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "RoPE does not say factor"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "mscale": 2.0}}, "RoPE: mscale is 2.0"),
         ({"rope_scaling": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
@@ -464,6 +466,100 @@ def test_a_bpe_is_written_as_transformers_reads_it(tmp_path, pattern):
     assert Run.from_hf(tmp_path / "hf", tmp_path / "runs").tokenizer == bpe
     peer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert peer(text)["input_ids"] == bpe.encode(text) and peer.eos_token_id == peer.bos_token_id == bpe.end
+
+
+SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+
+
+@pytest.fixture
+def llama3(tmp_path):
+    """A folder as Llama 3's are: a text begins and ends with tokens of their own. Its model, and its tokenizer."""
+    bpe = BPETokenizer.train(["the cat sat on the mat; " * 9], 290, pattern="llama3", special=SPECIAL)
+    bpe = replace(bpe, bos=bpe.special[SPECIAL[0]], end=bpe.special[SPECIAL[1]], stops=(bpe.special[SPECIAL[2]],))
+    config = replace(CASES["a key to three queries"][1], vocab_size=bpe.vocab_size, block_size=40)
+    torch.manual_seed(0)
+    model = randomise(llama.Llama(config), 0).eval()
+    save_hf(model, tmp_path / "llama3", bpe)
+    return tmp_path / "llama3", model, bpe
+
+
+@pytest.mark.parametrize("template", [True, False])
+@pytest.mark.parametrize("said", [{}, {"add_bos_token": True}, {"add_bos_token": False}], ids=str)
+def test_what_stands_before_a_text_is_what_transformers_puts_there(said, template, llama3):
+    folder, _, bpe = llama3
+    assert load_tokenizer(folder) == bpe
+    change(folder / "tokenizer_config.json", **said)
+    if not template:
+        change(folder / "tokenizer.json", post_processor=None)
+    found = load_tokenizer(folder)
+    peer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    assert peer("the cat")["input_ids"] == ([found.begin] if template else []) + found.encode("the cat")
+    assert found.begin == (bpe.begin if template else bpe.end)
+
+
+@pytest.mark.parametrize("place", ["config.json", "generation_config.json"])
+def test_texts_are_written_as_transformers_writes_them(place, llama3, tmp_path):
+    """Greedily, from the beginning to any of several ends."""
+    transformers = pytest.importorskip("transformers")
+    folder, model, bpe = llama3
+    (free,) = Engine(model, bpe).generate(["the cat"], max_tokens=12, temperature=0)
+    assert free.reason == "length"
+    stop = next(token for i, token in enumerate(free.tokens) if i > 3 and token not in free.tokens[:i])
+    said = {"eos_token_id": [bpe.end, stop], "bos_token_id": bpe.begin}
+    if place == "generation_config.json":
+        (folder / place).write_text("{}", encoding="utf-8")
+    change(folder / place, **said)
+    run = Run.from_hf(folder, tmp_path / "runs")
+    (ours,) = Engine(run.load_model(), run.tokenizer).generate(["the cat"], max_tokens=12, temperature=0)
+    ids = transformers.AutoTokenizer.from_pretrained(folder)("the cat", return_tensors="pt")["input_ids"]
+    theirs = opened(folder).generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=bpe.end)
+    assert theirs[0, ids.shape[1] :].tolist() == list(ours.tokens) == list(free.tokens[: free.tokens.index(stop) + 1])
+    assert ours.reason == "end" and ours.text == bpe.decode(ours.tokens[:-1])
+
+
+def test_an_end_that_is_no_number_is_refused(llama3):
+    folder, _, bpe = llama3
+    change(folder / "config.json", eos_token_id=[bpe.end, 99999, -1])
+    assert load_tokenizer(folder).stops == (), "what is no token is never drawn"
+    change(folder / "config.json", eos_token_id="</s>")
+    with pytest.raises(ConvertError, match="eos_token_id must be the number of a token, or several, got '</s>'"):
+        load_tokenizer(folder)
+
+
+def test_sentencepieces_bpe_is_written_as_transformers_reads_it(folder, tmp_path):
+    pieces = test_pieces.ours()
+    model = randomise(llama.Llama(replace(CASES["mistral"][1], vocab_size=pieces.vocab_size, block_size=40)), 0).eval()
+    save_hf(model, tmp_path / "out", pieces)
+    run = Run.from_hf(tmp_path / "out", tmp_path / "runs")
+    assert run.tokenizer == load_tokenizer(tmp_path / "out") == pieces
+    peer = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert peer("the  cat 架け橋")["input_ids"] == [pieces.begin, *pieces.encode("the  cat 架け橋")]
+    (completion,) = Engine(run.load_model(), run.tokenizer).generate(["the cat"], max_tokens=9, seed=1)
+    assert completion.text == pieces.decode([*pieces.encode("the cat"), *completion.tokens])[len("the cat") :]
+    assert "".join(Engine(model, pieces).stream("the cat", max_tokens=9, seed=1)) == completion.text
+
+
+def test_a_vocabulary_that_is_filled_up_is_sampled_trained_and_saved_again(tmp_path):
+    """As Qwen2's: the model has more rows than there are tokens."""
+    bpe = BPETokenizer.train(["the cat sat on the mat; " * 9], 290, pattern="qwen2", special=["<|endoftext|>"])
+    config = replace(CASES["qwen2, tied"][1], vocab_size=bpe.vocab_size + 20, block_size=16)
+    save_hf(randomise(llama.Llama(config), 0), tmp_path / "hf", bpe)
+    start = Run.from_hf(tmp_path / "hf", tmp_path / "runs")
+    (completion,) = Engine(start.load_model(), start.tokenizer).generate(["the"], max_tokens=30, temperature=3.0)
+    assert max(completion.tokens) < bpe.vocab_size
+    (tmp_path / "text.txt").write_text("the cat sat on the mat; " * 40, encoding="utf-8")
+    plan = training.plan(None, tmp_path / "text.txt", from_run=start.path, steps=2, batch_size=2)
+    run = training.train(plan.config, plan.create(tmp_path), sources=plan.sources)
+    save_hf(run.load_model(), tmp_path / "again", run.tokenizer)
+    assert load_hf(tmp_path / "again").config == config and load_tokenizer(tmp_path / "again") == bpe
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(llama3, tmp_path):
+    folder, _, bpe = llama3
+    tokenizers.save(BPETokenizer.train(["ab"], 300, special=[f"<{i}>" for i in range(40)]), folder, "hf")
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(Mistake, match=rf"the tokenizer has \d+ tokens, and the model knows {bpe.vocab_size}"):
+        Run.from_hf(folder, tmp_path / "runs")
 
 
 def test_gpt2s_pair_of_files_is_read(folder):

@@ -66,7 +66,7 @@ def test_a_token_for_the_beginning_is_read_in_place_of_the_end_and_never_predict
     assert [batch.inputs[0].tolist() for batch in stream.whole(1)] == [[[9, 1, 2]], [[9, 9, 3]]]
     ends = {
         (a, b)
-        for batch in map(lambda step: stream.batch(step, 1, 0), range(8))
+        for batch in (stream.batch(step, 1, 0) for step in range(8))
         for a, b in zip(batch.inputs[0][0].tolist(), batch.targets[0].tolist(), strict=True)
     }
     assert ends == {(9, 1), (1, 2), (2, 0), (9, 0), (9, 3), (3, 0)}, "the same wherever the ring is cut"

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bpe import NASTY, corpora
 
-from kakehashi import data, tokenizers
-from kakehashi.inference import Engine
+from kakehashi import tokenizers
 from kakehashi.tokenizers import PieceTokenizer, TokenizerError
 from kakehashi.tokenizers.bpe import merge_slowly
 from kakehashi.tokenizers.piece_formats import from_hf, to_hf

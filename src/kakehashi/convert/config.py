@@ -164,8 +164,8 @@ def _scaling(rope: _Said, block_size: int) -> Any:
         return Scaling(kind, rope.need("factor"))
     if kind in ("dynamic", "longrope"):
         raise ConvertError(
-            f"{rope.place}: rope_type is {kind!r}, which turns by the length read so far, and cached keys have turned by "
-            f"a shorter one: we compute default, linear, llama3 and yarn"
+            f"{rope.place}: rope_type is {kind!r}, which turns by the length read so far, and cached keys turned by a "
+            f"shorter one: we compute default, linear, llama3 and yarn"
         )
     if kind not in ("llama3", "yarn"):
         raise ConvertError(f"{rope.place}: rope_type must be default, linear, llama3 or yarn, got {kind!r}")

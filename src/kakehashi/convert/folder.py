@@ -68,9 +68,9 @@ def load_hf(folder: str | Path, dtype: torch.dtype | None = None) -> Any:
 def load_tokenizer(folder: str | Path) -> Any:
     """The tokenizer in a folder: `save_hf`'s, tokenizer.json, or vocab.json with merges.txt; None where there is none.
 
-    Its model's texts end where transformers' do: at what generation_config.json, else config.json calls eos_token_id,
-    too. Chat templates are not read: a prompt here begins a document, not a conversation. Raises TokenizerError for a
-    tokenizer that we cannot read, and ConvertError.
+    Its model's texts end where transformers' do, too: at each eos_token_id of generation_config.json, or without that
+    file, of config.json. Chat templates are not read: a prompt here begins a document, not a conversation. Raises
+    TokenizerError for a tokenizer that we cannot read, and ConvertError.
     """
     folder = Path(folder)
     paths = [folder / name for name in (TOKENIZER, "tokenizer.json", "vocab.json")]
@@ -82,14 +82,12 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 
 def _stops(folder: Path) -> list[int]:
-    for path in (folder / "generation_config.json", folder / "config.json"):
-        said = read_json(path).get("eos_token_id") if path.exists() else None
-        if said is not None:
-            stops = said if isinstance(said, list) else [said]
-            if not all(type(each) is int for each in stops):
-                raise ConvertError(f"{path}: eos_token_id must be the number of a token, or several, got {said!r}")
-            return stops
-    return []
+    path = next((path for name in ("generation_config.json", "config.json") if (path := folder / name).exists()), None)
+    said = None if path is None else read_json(path).get("eos_token_id")
+    stops = said if isinstance(said, list) else [] if said is None else [said]
+    if not all(type(each) is int for each in stops):
+        raise ConvertError(f"{path}: eos_token_id must be the number of a token, or several, got {said!r}")
+    return stops
 
 
 def save_hf(model: nn.Module, folder: str | Path, tokenizer: Any = None, *, shard_bytes: int = 2**30) -> None:

@@ -23,7 +23,7 @@ class Completion:
     """What follows a prompt.
 
     text      without the prompt, END, and the stop string with what came after it
-    tokens    every token drawn, that which ended the text included
+    tokens    every token drawn, those that ended the text included
     logprobs  of each: its log-probability in nats as the model gives it, before temperature, top_k and top_p
     reason    "end": END was drawn, or what else the tokenizer says ends a text; "stop": a stop string; "length":
               max_tokens

@@ -9,7 +9,6 @@ that we train it is token 0, END. `to_dict()` holds all there is to know, and `l
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,33 +75,26 @@ def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokeniz
     """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
 
     end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside
-    it calls so, else as `from_hf` finds it. What stands before a document is what transformers puts before a text, by
-    that file or by the tokenizer itself. It is `end` where that is nothing: so our documents begin, and GPT-2's and
-    Qwen2's did where one followed another in their training. Raises TokenizerError, with the file's name.
+    it calls so, else as `from_hf` finds it. What stands before a document is what transformers puts before a text, by a
+    tokenizer.json's post-processor. It is `end` where that is nothing: so our documents begin, and so did GPT-2's and
+    Qwen2's in their training, one after another. Raises TokenizerError, with the file's name.
     """
     path = Path(path)
     if path.is_dir():
         names = ("tokenizer.json", "vocab.json")
         path = next((path / name for name in names if (path / name).exists()), path / names[0])
     content, config = _object(path), path.with_name("tokenizer_config.json")
-    said = _object(config) if config.exists() else {}
-    if end is None:
-        end = _spelled(said.get("eos_token"))
+    if end is None and config.exists():
+        said = _object(config).get("eos_token")
+        end = said.get("content") if isinstance(said, dict) else said
     merges = _text(path.with_name("merges.txt")) if path.name == "vocab.json" else None
     try:
         if merges is not None:
-            made = from_gpt2(content, merges, end)
-        elif "model" not in content:
+            return from_gpt2(content, merges, end)
+        if "model" not in content:
             return from_dict(content)
-        else:
-            in_pieces = isinstance(content["model"], dict) and content["model"].get("byte_fallback")
-            made = (piece_formats.from_hf if in_pieces else from_hf)(content, end)
-        if said.keys() & {"add_bos_token", "add_eos_token"}:  # then they decide, whatever the post-processor does
-            bos = _spelled(said.get("bos_token")) if said.get("add_bos_token") else None
-            if bos is not None and bos not in made.special:
-                raise TokenizerError(f"{config.name} adds bos_token {bos!r} to a text, which is no special token here")
-            made = replace(made, bos=None if bos is None else made.special[bos])
-        return made
+        in_pieces = isinstance(content["model"], dict) and content["model"].get("byte_fallback")
+        return piece_formats.from_hf(content, end) if in_pieces else from_hf(content, end)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from error
 
@@ -140,11 +132,6 @@ def save(tokenizer: BPETokenizer | PieceTokenizer, path: str | Path, form: str =
     for each, content in files.items():
         atomic_write(folder / each, content if isinstance(content, str) else json.dumps(content, ensure_ascii=False))
     return folder / name
-
-
-def _spelled(token: Any) -> Any:
-    """The text of a special token, as tokenizer_config.json says it: plainly, or with its options."""
-    return token.get("content") if isinstance(token, dict) else token
 
 
 def _object(path: Path) -> dict:
