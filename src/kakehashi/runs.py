@@ -165,8 +165,9 @@ class Run:
     def from_hf(cls, folder: str | Path, root: str | Path = "runs", name: str | None = None) -> "Run":
         """A new run root/NAME, or the next free number below root, of a Hugging Face folder's model, in float32.
 
-        What it learnt from is not known, so the run is private. Raises RunError where the folder has no tokenizer,
-        TokenizerError where it has one of a kind that we have not, and ConvertError.
+        What it learnt from is not known, so the run is private. Raises RunError where the folder has no tokenizer, or
+        one with tokens that the model does not know, TokenizerError where it has one of a kind that we have not, and
+        ConvertError.
         """
         folder = Path(folder)
         tokenizer = convert.load_tokenizer(folder)
@@ -174,6 +175,11 @@ class Run:
             raise RunError(f"{folder} has no tokenizer, and a run needs one: put its tokenizer.json there")
         model = convert.load_hf(folder, torch.float32)  # a run's arrays are NumPy's, which has no bfloat16
         family, settings = _family_of(model), model.config
+        if tokenizer.vocab_size > settings.vocab_size:
+            raise RunError(
+                f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, and the model knows {settings.vocab_size}: "
+                f"put the tokenizer there that belongs to it"
+            )
         config = RunConfig(
             task="lm",  # as all that convert reads
             model=ModelSpec(family.name, asdict(settings)),
