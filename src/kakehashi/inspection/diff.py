@@ -1,0 +1,173 @@
+"""Where two models part: both run on one input, and the first tensor that differs beyond rounding.
+
+    found = diff(mine, theirs, (tokens,))
+    found.equal
+    found.parting.a                 # "h.0.attn": whose code computed it
+    found.parting.pattern           # Pattern("mask_ahead", {"a": 0, "b": 1})
+
+Everything before the first difference is equal, so the cause lies between it and the last equal tensor, in the code of
+one module: that is measured. The pattern is what explains the numbers there, if anything that we know does.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kakehashi.inspection import align
+from kakehashi.inspection.closeness import distance, tolerance
+from kakehashi.inspection.parting import Parting, Place, explain, walk
+from kakehashi.inspection.record import DiffError, Forward, Pass, copies, record, unchanged
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What `diff` found.
+
+    weights         which correspond; copied: whether one model was given the other's
+    places          all tensors that were compared, in a's order
+    parting         the first that differs and what is known of it; None where all are equal
+    only_a, only_b  modules that ran in one model and have no partner in the other
+    logits          how far apart the models' answers are, relative to the largest
+    tolerance       what counted as rounding there
+    loss            of both; None where one gives none
+    gradients       of the losses: how far apart, by a's name of the weight; None where they were not compared
+    random          the models, of "A" and "B", whose answer depends on the seed in eval mode
+    """
+
+    weights: align.Weights
+    copied: bool
+    places: list[Place]
+    parting: Parting | None
+    only_a: list[str]
+    only_b: list[str]
+    logits: float
+    tolerance: float
+    loss: tuple[float, float] | None
+    gradients: dict[str, float] | None
+    random: tuple[str, ...]
+
+    @property
+    def gradients_apart(self) -> dict[str, float]:
+        """The gradients that differ beyond rounding, farthest first."""
+        # a gradient sums over all places: its rounding is coarser than an answer's
+        apart = {name: far for name, far in (self.gradients or {}).items() if far > 10 * self.tolerance}
+        return dict(sorted(apart.items(), key=lambda each: -each[1]))
+
+    @property
+    def losses_apart(self) -> bool:
+        return self.loss is not None and not math.isclose(*self.loss, rel_tol=self.tolerance, abs_tol=1e-12)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all that was compared is equal up to rounding."""
+        return not (self.parting or self.losses_apart or self.gradients_apart)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: all but the places."""
+        plain = asdict(self) | {"equal": self.equal, "compared": len(self.places)}
+        del plain["places"]
+        return plain
+
+
+def diff(
+    a: nn.Module,
+    b: nn.Module,
+    inputs: Sequence[Any],
+    *,
+    forward_a: Forward | None = None,
+    forward_b: Forward | None = None,
+    own_weights: bool = False,
+    from_b: bool = False,
+    grads: bool = True,
+    training: bool = False,
+    tol: float | None = None,
+    seed: int = 0,
+) -> Diff:
+    """Run two models on the same inputs, and find where they part.
+
+    inputs: what both take. forward_a, forward_b: how a model takes them, where it is not model(*inputs). Of what it
+    gives, `logits` and `loss` are the attributes or keys of these names; else the first tensor of floats is its logits.
+    own_weights: compare the models as they are; else a copy of b is given a's weights where they correspond, or with
+    from_b a copy of a b's. grads: compare the gradients of the losses, too. tol: what counts as rounding, relative to
+    the largest value of a tensor; None: by its dtype, 1e-5 for float32. seed: set before every pass.
+
+    The models run in eval mode, or in training mode, and are left as they were. A module that is called several times is compared at each
+    call. What is computed outside of modules is seen where it enters or leaves one. Raises DiffError where a model does
+    not take the inputs.
+    """
+    inputs = tuple(inputs)
+    passes = Pass(a, forward_a, inputs, seed, training), Pass(b, forward_b, inputs, seed, training)
+    traces = record(passes[0]), record(passes[1])
+    weights = align.weights(a, b, *traces)
+    if not own_weights:
+        side, source = (0, b) if from_b else (1, a)
+        target = copy.deepcopy(passes[side].model)
+        align.copy(source, target, weights.pairs, backwards=from_b)
+        passes = tuple(each.of(target) if i == side else each for i, each in enumerate(passes))
+        traces = tuple(record(each) if i == side else traces[i] for i, each in enumerate(passes))
+    pairs = align.calls(traces[0].calls, traces[1].calls)
+    places, first = walk(pairs, tol)
+    logits, losses = zip(*(outcome(trace.output) for trace in traces), strict=True)
+    both = None not in losses
+    paired = {id(call) for pair in pairs for call in pair}
+    return Diff(
+        weights=weights,
+        copied=not own_weights,
+        places=places,
+        parting=first and explain(first, places, pairs, passes, traces, tol),
+        only_a=[call.path for call in traces[0].calls if id(call) not in paired],
+        only_b=[call.path for call in traces[1].calls if id(call) not in paired],
+        logits=distance(*logits),
+        tolerance=tolerance(*logits) if tol is None else tol,
+        loss=(losses[0].item(), losses[1].item()) if both else None,
+        gradients=gradients(passes, weights.pairs) if grads and both else None,
+        random=tuple(
+            name for name, each, x in zip("AB", passes, logits, strict=True) if not training and is_random(each, x)
+        ),
+    )
+
+
+def outcome(output: Any) -> tuple[Tensor, Tensor | None]:
+    """(logits, loss or None) of what a model gives. Raises DiffError where there is no tensor of floats in it."""
+    given = output if isinstance(output, dict) else {name: getattr(output, name, None) for name in ("logits", "loss")}
+    loss, logits = given.get("loss"), given.get("logits")
+    if logits is None:
+        logits = next((x for x in copies(output).values() if x.is_floating_point()), None)
+    if logits is None:
+        raise DiffError(f"a model must give a tensor of floats to be compared, got {type(output).__name__}")
+    return logits, loss
+
+
+def is_random(one: Pass, logits: Tensor) -> bool:
+    """Whether a model's answer is another from another seed."""
+    again, _ = outcome(record(one.seeded(one.seed + 1)).output)
+    return distance(again, logits) > tolerance(again, logits)
+
+
+def gradients(passes: Sequence[Pass], pairs: Sequence[align.Pair]) -> dict[str, float]:
+    """How far apart the gradients of both losses are, for each pair of weights that is learnt."""
+    of_a, of_b = map(gradients_of, passes)
+    apart = {}
+    for pair in pairs:
+        if all(name in of_a for name in pair.a) and all(name in of_b for name in pair.b):
+            theirs = align.cut([of_b[name] for name in pair.b], len(pair.a), pair.transposed)
+            apart |= {name: distance(of_a[name], y) for name, y in zip(pair.a, theirs, strict=True)}
+    return apart
+
+
+def gradients_of(one: Pass) -> dict[str, Tensor]:
+    """The gradient of the loss by each parameter, by name; zeros where it has none."""
+    learnt = {name: p for name, p in one.model.named_parameters() if p.requires_grad}
+    with unchanged(one.model, one.training), torch.enable_grad():
+        torch.manual_seed(one.seed)
+        loss: Any = outcome(one())[1]
+        learning = loss.requires_grad
+        found = (
+            torch.autograd.grad(loss, list(learnt.values()), allow_unused=True) if learning else [None] * len(learnt)
+        )
+    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(learnt.items(), found, strict=True)}

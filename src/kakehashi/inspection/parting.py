@@ -1,0 +1,195 @@
+"""The first tensor that differs, and what is known of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from kakehashi.inspection import align
+from kakehashi.inspection.closeness import distance, tolerance, wide
+from kakehashi.inspection.patterns import Pattern, Seen, recognise
+from kakehashi.inspection.patterns.fits import fit_norm
+from kakehashi.inspection.record import Call, Op, Pass, Trace, record
+
+Pairs = Sequence[tuple[Call, Call]]
+Names = tuple[str | None, ...]  # of a function in either model
+Steps = tuple[Names, Tensor, Tensor]  # functions, and what they gave
+NEAR = 16  # steps after the parting in which the models are compared
+MOST = 24  # equal tensors before it in which a cause is looked for
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor that both models have. a, b: modules, "" the models; end: "in" or "out"; label: which tensor there."""
+
+    a: str
+    b: str
+    end: str
+    label: str
+    shape_a: tuple[int, ...]
+    shape_b: tuple[int, ...]
+    largest: float  # the largest |a - b|
+    distance: float  # relative to the largest value; inf: other shapes, or one alone infinite or NaN
+    equal: bool
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first difference.
+
+    a, b            the modules in whose own code it arises, after the last equal tensor; "" the models
+    place           the first tensor that differs; before: the last one that is equal, None where there is none
+    op              the functions of torch, in either module, whose results are the first that the other has not
+    pattern         what explains the difference; None: nothing that we know
+    settings        plain attributes of the two modules that differ: {name: (a's, b's)}
+    only_a, only_b  what one of them calls and the other does not
+    """
+
+    a: str
+    b: str
+    place: Place
+    before: Place | None
+    op: Names
+    pattern: Pattern | None
+    settings: dict[str, tuple[Any, Any]]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class First:
+    """The first tensors that differ: place number `at`, at the end `end` of the calls a and b."""
+
+    at: int
+    a: Call
+    b: Call
+    end: str
+    x: Tensor
+    y: Tensor
+
+
+def walk(pairs: Pairs, tol: float | None) -> tuple[list[Place], First | None]:
+    """All tensors that correspond, in a's order, and the first that differ."""
+    ends = [(one.start, "in", one, other) for one, other in pairs]
+    ends += [(one.end, "out", one, other) for one, other in pairs]
+    places, first = [], None
+    for _, end, one, other in sorted(ends, key=lambda each: each[0]):
+        held = (one.inputs, other.inputs) if end == "in" else (one.outputs, other.outputs)
+        for label, x, y in align.tensors(*held, needed=end == "out"):
+            far = distance(x, y)
+            largest = (
+                (wide(x) - wide(y)).abs().nan_to_num().max().item() if x.numel() and x.shape == y.shape else math.nan
+            )
+            equal = far <= limit(x, y, tol)
+            if first is None and not equal:
+                first = First(len(places), one, other, end, x, y)
+            places.append(Place(one.path, other.path, end, label, tuple(x.shape), tuple(y.shape), largest, far, equal))
+    return places, first
+
+
+def limit(x: Tensor, y: Tensor, tol: float | None) -> float:
+    return tolerance(x, y) if tol is None else tol
+
+
+def explain(
+    first: First,
+    places: Sequence[Place],
+    pairs: Pairs,
+    passes: Sequence[Pass],
+    traces: Sequence[Trace],
+    tol: float | None,
+) -> Parting:
+    """Whose code the difference arises in, between which steps, and what pattern it has."""
+    # what enters a module was computed by the module that called it
+    owners = (first.a, first.b) if first.end == "out" else (first.a.parent or first.a, first.b.parent or first.b)
+    inside = [
+        [call for call in trace.calls if call.parent is owner] for trace, owner in zip(traces, owners, strict=True)
+    ]
+    names = {id(call): one.path.rpartition(".")[2] for one, other in pairs for call in (one, other)}
+    partners = {id(one): other for one, other in pairs}
+
+    steps = [
+        steps_until(one, owner, call, first.end)
+        for one, owner, call in zip(passes, owners, (first.a, first.b), strict=True)
+    ]
+    given, apart, op = compared(*steps, tol)
+    for call in inside[0]:
+        if id(call) in partners:
+            given += equal_ones(call.outputs, partners[id(call)].outputs, tol)
+    given += equal_ones(owners[0].inputs, owners[1].inputs, tol)
+    given += [x for calls in inside for call in calls if id(call) not in names for x in call.outputs.values()]
+    given = tuple(given[:MOST])
+    parameters = tuple(dict(each.model.named_parameters()) for each in passes)
+    order = tuple(tuple(names[id(call)] for call in calls if id(call) in names) for calls in inside)
+    norms = frozenset(names[id(call)] for call in inside[0] if id(call) in names and normalises(call))
+    candidates = [(op, first.x, first.y), *apart]
+    found = recognise(Seen(x, y, given, parameters, order, norms, limit(x, y, tol)) for _, x, y in candidates)
+    pattern, which = found or (None, 0)
+    return Parting(
+        owners[0].path,
+        owners[1].path,
+        places[first.at],
+        places[first.at - 1] if first.at else None,
+        candidates[which][0],
+        pattern,
+        settings(owners[0].module, owners[1].module),
+        *(tuple(call.path for call in calls if id(call) not in names) for calls in inside),
+    )
+
+
+def steps_until(one: Pass, owner: Call, call: Call, end: str) -> list[Op]:
+    """What torch computed in the owner's own code, up to the moment when a call takes or gives its tensors."""
+    trace = record(one, inside=owner.key)
+    again = next(each for each in trace.calls if each.key == call.key)
+    return [op for op in trace.ops if op.moment < (again.start if end == "in" else again.end)]
+
+
+def compared(a: Sequence[Op], b: Sequence[Op], tol: float | None) -> tuple[list[Tensor], list[Steps], Names]:
+    """Of two sequences of steps: the results that both have, newest first; pairs of results that differ; and the
+    functions, in either, whose results are the first that the other has not.
+
+    The pairs are of one shape, among the next few: of one function, then of others but near each other.
+    """
+    results = [[(op.name, x) for op in ops for x in op.outputs.values()] for ops in (a, b)]
+
+    def also(x: Tensor, others: list[tuple[str, Tensor]]) -> bool:
+        return any(x.shape == y.shape and distance(x, y) <= limit(x, y, tol) for _, y in others)
+
+    common = [x for _, x in results[0] if also(x, results[1])]
+    alone = [[(name, x) for name, x in one if not also(x, other)][:NEAR] for one, other in (results, results[::-1])]
+    pairs = [
+        ((name, other), x, y)
+        for i, (name, x) in enumerate(alone[0])
+        for j, (other, y) in enumerate(alone[1])
+        if x.shape == y.shape and (name == other or (max(i, j) < NEAR // 4 and x.is_floating_point()))
+    ]
+    pairs.sort(key=lambda pair: pair[0][0] != pair[0][1])
+    return common[::-1], pairs, tuple(each[0][0] if each else None for each in alone)
+
+
+def equal_ones(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tol: float | None) -> list[Tensor]:
+    return [x for _, x, y in align.tensors(dict(a), dict(b), needed=False) if distance(x, y) <= limit(x, y, tol)]
+
+
+def normalises(call: Call) -> bool:
+    """Whether what a call gives is measured to be a norm of what it took."""
+    if len(call.inputs) != 1 or len(call.outputs) != 1:
+        return False
+    (x,), (y,) = call.inputs.values(), call.outputs.values()
+    return x.shape == y.shape and x.ndim > 1 and fit_norm(wide(x), wide(y), tolerance(x, y)) is not None
+
+
+def settings(a: nn.Module, b: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """The plain attributes that both modules have, and that differ."""
+    plain = (bool, int, float, str, tuple)
+    return {
+        name: (value, other)
+        for name, value in vars(a).items()
+        if not name.startswith("_")
+        and name != "training"
+        and isinstance(value, plain)
+        and isinstance(other := vars(b).get(name), plain)
+        and other != value
+    }
