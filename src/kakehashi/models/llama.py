@@ -286,6 +286,7 @@ class SelfAttention(nn.Module):
 
 def silu(x: Tensor) -> Tensor:
     """x times the logistic sigmoid of x (Hendrycks & Gimpel 2016; Swish with beta 1)."""
+    # a gate that x opens for itself, as gelu's, but without erf or tanh
     return x * torch.sigmoid(x)
 
 
