@@ -1,4 +1,4 @@
-"""Beam search against trying every text, and against greedy decoding by hand."""
+"""Beam search against trying every text, and against the same search without its shortcuts."""
 
 import itertools
 import math
@@ -58,16 +58,29 @@ def test_a_beam_that_holds_every_beginning_finds_the_best_text_of_all(seed, pena
         assert found.text == TOKENIZER.decode(best)
 
 
-@given(st.integers(0, 999))
+def searched(model: nn.Module, source: str, beam: int, longest: int, penalty: float) -> tuple[tuple[int, ...], float]:
+    """The search as it is told: to the end, without a state and without a bound on what can still win."""
+    kept, best = [((), 0.0)], ((), -math.inf)
+    for n in range(1, longest + 1):
+        following = [(text, p, log_p(model, source, text)[-1].tolist()) for text, p in kept]
+        grown = [((*text, v), p + q) for text, p, each in following for v, q in enumerate(each)]
+        grown = sorted(grown, key=lambda each: -each[1])[:beam]
+        for text, p in grown:
+            if text[-1] == END and p / ((5 + n) / 6) ** penalty > best[1]:
+                best = text, p / ((5 + n) / 6) ** penalty
+        kept = [each for each in grown if each[0][-1] != END]
+    return best if best[0] else (kept[0][0], kept[0][1] / ((5 + longest) / 6) ** penalty)
+
+
+@given(st.integers(0, 999), st.integers(1, 5), st.sampled_from([0.0, 0.6, 3.0]))
 @settings(max_examples=8)
-def test_beam_1_is_greedy_decoding(seed):
+def test_the_search_is_the_one_that_is_told_and_with_beam_1_greedy_decoding(seed, beam, penalty):
     model = build(seed)
-    for source, found in zip(SOURCES, translate(model, TOKENIZER, SOURCES, beam=1, max_tokens=9), strict=True):
-        tokens = ()
-        while len(tokens) < 9 and tokens[-1:] != (END,):
-            tokens += (int(log_p(model, source, tokens)[-1].argmax()),)
-        assert found.tokens == tokens
-        assert found.reason == ("end" if tokens[-1] == END else "length")
+    found = translate(model, TOKENIZER, SOURCES, beam=beam, max_tokens=5, length_penalty=penalty)
+    for source, one in zip(SOURCES, found, strict=True):
+        tokens, score = searched(model, source, beam, 5, penalty)
+        assert one.tokens == tokens and one.score == pytest.approx(score, rel=1e-5)
+        assert one.reason == ("end" if tokens[-1] == END else "length")
 
 
 def test_a_wider_beam_follows_what_greedy_decoding_leaves():
@@ -164,6 +177,10 @@ def test_what_cannot_be_translated_is_told_in_a_line():
         translate(build(0), TOKENIZER, ["abz"])
     with pytest.raises(InferenceError, match="do not belong together"):
         translate(build(0), CharTokenizer.train(["ab"]), ["a"])
+    stateless = Table(torch.zeros(V, V))
+    stateless.new_state = lambda source, source_pad: ()
+    with pytest.raises(InferenceError, match=r"tuple, which new_state gives, has no select\(rows\)"):
+        translate(stateless, TOKENIZER, ["a"])
     with pytest.raises(InferenceError, match="predicts NaN"):
         translate(Table(torch.full((V, V), math.nan)), TOKENIZER, ["a"])
     gpt2 = models.find("gpt2")

@@ -99,7 +99,7 @@ def test_the_stated_folder_comes_before_data_here_before_the_cache(place, monkey
 
 
 def test_what_is_not_here_says_how_to_get_it_and_what_it_may_be_used_for(place):
-    with pytest.raises(data.DataError, match=r"75,000 bytes, CC0.*kakehashi data get small.*KAKEHASHI_DATA"):
+    with pytest.raises(data.DataError, match=r"75,000 bytes, licence: CC0.*kakehashi data get small.*KAKEHASHI_DATA"):
         data.corpus("small")
     with pytest.raises(data.DataError, match="no data set 'large': known are small"):
         data.find("large")

@@ -236,6 +236,12 @@ def test_what_is_no_form_is_refused_with_the_file(tmp_path, text):
 def test_images_of_one_colour_show_nothing():
     with pytest.raises(DataError, match="one and the same colour"):
         Form.of(("a",), Images(np.full((3, 2, 2, 1), 7, np.uint8), np.zeros(3, np.int64)))
+    found = some(9, channels=3)
+    found.pixels[..., 2] = 40  # one of three colours never changes
+    form = Form.of(tuple("abc"), found)
+    x = form.numbers(found.pixels)
+    assert (x[:, 2] == 0).all() and np.allclose(x[:, :2].std((0, 2, 3)), 1, atol=1e-5)
+    assert Form.from_dict(form.to_dict()) == form
 
 
 @pytest.mark.parametrize(

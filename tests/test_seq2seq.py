@@ -183,6 +183,13 @@ def test_pairs_are_learnt_in_the_pieces_of_a_bpe(folder, tmp_path):
     assert made.text == bpe.decode(made.tokens)
 
 
+def test_a_learners_model_that_could_not_translate_is_refused_before_it_is_trained(folder):
+    text = open(models.find("transformer").path, encoding="utf-8").read()
+    (folder / "half.py").write_text(text.replace("new_state", "fresh_state"), encoding="utf-8")
+    with pytest.raises(training.TrainingError, match=r"half.py: Transformer has no new_state\(source, source_pad\)"):
+        training.plan(folder / "half.py", folder / "backwards.tsv")
+
+
 def test_a_tokenizer_learns_from_both_sides_of_what_is_trained_on(folder, kakehashi, data_dir):
     file = folder / "backwards.tsv"
     name, learnt = training_texts(file, seed=5)

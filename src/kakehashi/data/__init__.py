@@ -5,6 +5,8 @@ split = corpus.split(seed=1337)
 tokenizer = CharTokenizer.train(corpus.documents)
 train, val = data.sources(split, tokenizer, block_size=16, unit=corpus.unit)
 train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(tokens,), targets, n_targets)
+
+Pairs of texts are read by `read_pairs` and cut by PairSource; images by `images.read` and images.Shown.
 """
 
 from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources

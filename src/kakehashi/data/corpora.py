@@ -114,7 +114,9 @@ def corpus(name_or_path: str | Path, encoding: str | None = None, unit: str | No
     if known is None:
         return _at_path(Path(os.path.expanduser(name_or_path)), encoding, unit or "stream")
     if known.unit not in UNITS:
-        raise DataError(f"{known.name} holds {known.unit}s, and this needs a text: choose {_texts()}, or a text file")
+        raise DataError(
+            f"{known.name} holds {known.unit}s, and this needs a text: choose {sets.names(*UNITS)}, or a text file"
+        )
     if known.files:
         path = sets.find(known.name)
         found = _one_file(path, encoding, unit or known.unit)
@@ -155,11 +157,7 @@ def _at_path(path: Path, encoding: str | None, unit: str) -> Corpus:
         return _one_file(path, encoding, unit)
     if os.path.exists(path):
         raise DataError(f"{path} is neither a file nor a folder: choose a text file or a folder of text files")
-    raise DataError(f"there is no file, folder or data set {str(path)!r}: the data sets are {_texts()}")
-
-
-def _texts() -> str:
-    return ", ".join(each.name for each in sets.catalogue() if each.unit in UNITS)
+    raise DataError(f"there is no file, folder or data set {str(path)!r}: the data sets are {sets.names(*UNITS)}")
 
 
 def _one_file(path: Path, encoding: str | None, unit: str) -> Corpus:

@@ -133,7 +133,8 @@ class ImageSet:
 class Form:
     """What a classifier reads and answers: a run keeps it, so that an image file can be read as in training.
 
-    size: pixels, height and width; mean, deviation: of each channel's values in the training images, from 0 to 1.
+    size: pixels, height and width; mean, deviation: of each channel's values in the training images, from 0 to 1; a
+    deviation of 0 is kept as 1.
     """
 
     classes: tuple[str, ...]
@@ -144,7 +145,7 @@ class Form:
 
     @classmethod
     def of(cls, classes: tuple[str, ...], images: Images) -> "Form":
-        """The form of these images. Raises DataError where a channel has one value only."""
+        """The form of these images. Raises DataError where all are of one colour."""
         channels = images.pixels.reshape(-1, images.pixels.shape[-1]).T  # (C, N H W)
         values, means, deviations = np.arange(256), [], []
         for channel in channels:
@@ -152,9 +153,12 @@ class Form:
             mean = shares @ values
             means.append(float(mean / 255))
             deviations.append(float(np.sqrt(shares @ np.square(values - mean)) / 255))
-            if shares.max() == 1:
-                raise DataError("all images are of one and the same colour: choose others")
-        return cls(classes, images.pixels.shape[1], len(channels), tuple(means), tuple(deviations))
+        if not any(deviations):
+            raise DataError("all images are of one and the same colour: choose others")
+        # a channel of one value says nothing, which numbers of 0 say: 1 in place of its deviation divides by no 0
+        return cls(
+            classes, images.pixels.shape[1], len(channels), tuple(means), tuple(each or 1.0 for each in deviations)
+        )
 
     def numbers(self, pixels: np.ndarray) -> np.ndarray:
         """(N, H, W, C) uint8 -> (N, C, H, W) float32, each channel of mean 0 and deviation 1 in the training images."""
@@ -247,7 +251,9 @@ def read(name_or_path: str | Path, size: int | None = None, part: str = "train")
         return _folder(Path(os.path.expanduser(name_or_path)), size or FOLDER_SIZE, part)
     if known.unit != "image":
         holds = "pairs of texts" if known.unit == "pair" else "text"
-        raise DataError(f"{known.name} holds {holds}, and this needs images: choose {_known()}, or a folder of images")
+        raise DataError(
+            f"{known.name} holds {holds}, and this needs images: choose {sets.names('image')}, or a folder of images"
+        )
     images, classes, sha256, origin = {"digits": _digits, "cifar10-jpg": _cifar}.get(known.name, _idx)(known.name, part)
     if size is not None and size != images.pixels.shape[1]:
         images = Images(_resized(images.pixels, size), images.labels)
@@ -306,7 +312,9 @@ def _cifar(name: str, part: str) -> tuple[Images, tuple[str, ...], str, str]:
 def _folder(path: Path, size: int, part: str) -> ImageSet:
     if not os.path.isdir(path):
         what = "is no folder" if os.path.exists(path) else "is not there"
-        raise DataError(f"{path} {what}: give a folder with a sub-folder of images for each class, or {_known()}")
+        raise DataError(
+            f"{path} {what}: give a folder with a sub-folder of images for each class, or {sets.names('image')}"
+        )
     folders = _folders(path)
     if {each.name for each in folders} in ({"train"}, {"train", "test"}):
         folders = _folders(path / part) if (path / part).is_dir() else []
@@ -393,10 +401,6 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     channels = pixels.shape[-1]
     planes = [Image.fromarray(image[..., 0] if channels == 1 else image) for image in pixels]
     return np.stack([_pixels(image, size, channels) for image in planes])
-
-
-def _known() -> str:
-    return ", ".join(each.name for each in sets.catalogue() if each.unit == "image")
 
 
 def _sha256(arrays: Iterable[np.ndarray]) -> str:

@@ -55,7 +55,9 @@ def read_pairs(name_or_path: str | Path, encoding: str | None = None) -> Pairs:
     if known is None:
         return _file(Path(os.path.expanduser(name_or_path)), encoding)
     if known.unit != "pair":
-        raise DataError(f"{known.name} holds no pairs of texts: choose {_names()}, or a FILE.tsv of two columns")
+        raise DataError(
+            f"{known.name} holds no pairs of texts: choose {sets.names('pair')}, or a FILE.tsv of two columns"
+        )
     if known.files:
         parts, origin = _lines(known), f"{known.name}, its own division"
         divided = PairSplit(parts["train"], parts["val"], "as published", {"test": parts["test"]})
@@ -158,7 +160,9 @@ def _lines(known: sets.DataSet) -> dict[str, tuple[Pair, ...]]:
 
 def _file(path: Path, encoding: str | None) -> Pairs:
     if not os.path.isfile(path):
-        raise DataError(f"there is no file {str(path)!r} and no pairs of that name: choose {_names()}, or a FILE.tsv")
+        raise DataError(
+            f"there is no file {str(path)!r} and no pairs of that name: choose {sets.names('pair')}, or a FILE.tsv"
+        )
     raw = read_bytes(path)
     text, seen = decode(raw, path, encoding)
     found: list[Pair] = []
@@ -194,10 +198,6 @@ def _divide(name: str, found: list[Pair], seed: int) -> PairSplit:
     train = tuple(pair for pair in distinct if pair[0] not in kept)
     val = tuple(pair for pair in distinct if pair[0] in kept)
     return PairSplit(train, val, f"by source text, seed {seed}, 90/10")
-
-
-def _names() -> str:
-    return ", ".join(each.name for each in sets.catalogue() if each.unit == "pair")
 
 
 def _sha256(parts: Mapping[str, Sequence[Pair]]) -> str:

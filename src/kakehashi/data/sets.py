@@ -165,6 +165,11 @@ def known(name: str) -> DataSet | None:
     return next((each for each in _SETS if each.name == name), None)
 
 
+def names(*units: str) -> str:
+    """The names of the data sets that are cut into one of these units, in one line."""
+    return ", ".join(each.name for each in _SETS if each.unit in units)
+
+
 def unit_of(name_or_path: str | Path) -> str:
     """How data are cut where nobody says it: a known set's own unit, "pair" of a FILE.tsv, else "stream"."""
     if each := known(str(name_or_path)):
@@ -182,7 +187,7 @@ def find(name: str, nth: int = 0) -> Path:
     path = _search(file)
     if path is None:
         fetched = (
-            f"fetch it ({_size(each):,} bytes, {each.licence}) with `kakehashi data get {name}`, or "
+            f"fetch it ({_size(each):,} bytes, licence: {each.licence}) with `kakehashi data get {name}`, or "
             if file.url
             else ""
         )

@@ -80,6 +80,11 @@ def translate(
             places = order[at : at + batch_size]
             tokens, real = map(torch.from_numpy, rectangle([encoded[i] for i in places], tokenizer.end))
             state = model.new_state(tokens.to(here), real.to(here))
+            if not hasattr(state, "select"):
+                raise InferenceError(
+                    f"{type(state).__name__}, which new_state gives, has no select(rows), by which a beam goes on with "
+                    f"some rows of the batch"
+                )
             best = _search(model, state, len(places), here, tokenizer.end, beam, max_tokens, length_penalty)
             for place, (written, score) in zip(places, best, strict=True):
                 reason = "end" if written[-1] == tokenizer.end else "length"

@@ -37,7 +37,14 @@ def prepare(
     encoding: str | None = None,
     tokenizer: str | Path | None = None,
 ) -> Prepared:
-    """The pairs in batches. codec: the tokenizer of the run to start from; None: a new one."""
+    """The pairs in batches. codec: the tokenizer of the run to start from; None: a new one.
+
+    Raises TrainingError for a model that could not translate once it is trained.
+    """
+    if not hasattr(family.Model, "new_state"):
+        raise TrainingError(
+            f"{family.path}: {family.Model.__name__} has no new_state(source, source_pad): write it first"
+        )
     pairs = read_pairs(data, encoding)
     split = pairs.split(seed)
     if codec is None:
