@@ -105,7 +105,7 @@ def circles(start, T, width, step=2.0, ends=0):
 @check("positions", 100)
 def positions_are_points_on_circles(mine, ref, rng):
     """From the beginning and from later on, one place and many, wide and as narrow as can be."""
-    for start, T, width in ((0, 9, C), (3, 4, 12), (25, 1, 6), (0, 5, 2), (0, 9, C)):
+    for start, T, width in ((0, 9, C), (3, 4, 12), (25, 1, 6), (0, 5, 2), (2, 9, C), (2, 9, 12)):
         right = circles(start, T, width).flatten(1).float()
         place = torch.arange(start, start + T)[:, None]
         angle = place / 10000 ** (torch.arange(width) / width)  # a speed a column
@@ -750,7 +750,7 @@ def model_computes_its_logits(mine, ref, rng):
 
 @check("Transformer.forward", 1410)
 def model_goes_on_from_its_state(mine, ref, rng):
-    """One token at a time and several; the source is not given again; rows are selected on the way."""
+    """One token at a time and several, whether or not the source is given again; rows are selected on the way."""
     own, theirs = twins("Transformer", mine, ref, rng)
     source, target, rows = some_tokens(rng, S), some_tokens(rng), torch.tensor([2, 0, 0, 1])
     right = theirs(source, target, source_pad=REAL).logits
@@ -758,12 +758,13 @@ def model_goes_on_from_its_state(mine, ref, rng):
         pieces, state, again = target.split(sizes, 1), own.new_state(source, REAL), theirs.new_state(source, REAL)
         suspect(
             f"logits of pieces {sizes}",
-            torch.cat([own(None, piece, state=state).logits for piece in pieces], 1),
+            torch.cat([own(source, piece, state=state).logits for piece in pieces], 1),
             right,
             forward_restarts=torch.cat([write(theirs, again, piece) for piece in pieces], 1),
+            model_state=torch.cat([theirs(source, piece).logits for piece in pieces], 1),
         )
     state = own.new_state(source, REAL)
-    own(source, target[:, :2], state=state)
+    own(None, target[:, :2], state=state)
     state.select(rows)
     same("logits after select", own(None, target[rows, 2:], state=state).logits, right[rows, 2:])
 
