@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_cases import CASES, theirs, twins
-from test_models import ODD, close, lm, randomise, tokens
+from test_models import ODD, close, gradients, is_transposed, lm, randomise, tokens
 from test_models import twins as gpt2_twins
 
 from kakehashi import Mistake, models, runs, source, tokenizers, training
@@ -159,6 +160,119 @@ def test_what_is_read_can_be_trained(folder):
     loss = model(tokens(2, 5), tokens(2, 5, seed=1)).loss
     loss.backward()
     assert all(each.requires_grad and each.grad.isfinite().all() for each in model.parameters())
+
+
+# --- Any config ---
+
+
+def drawn(kind: str, seed: int):
+    """Our model of an odd config that transformers' model of that kind has, with random weights, in eval mode."""
+    rng = random.Random(f"{kind} {seed}")
+    T, V, L = rng.choice([1, 2, 7, 12, 33]), rng.randint(1, 30), rng.randint(1, 3)
+    G, shared, eps = rng.randint(1, 3), rng.randint(1, 4), rng.choice([1e-2, 1e-5, 1e-6])
+    H = G * shared
+    torch.manual_seed(seed)
+    if kind == "gpt2":
+        config = gpt2.Config(V, T, L, H, H * rng.randint(1, 5), dropout=rng.choice([0.0, 0.1]), eps=eps)
+        return randomise(gpt2.GPT(config), seed).eval()
+    scalings = [
+        None,
+        llama.Scaling("linear", rng.choice([1.0, 3.5])),
+        llama.Scaling("llama3", 8.0, rng.choice([4, 9]), 0.5, 3.0),
+        llama.Scaling("yarn", rng.choice([1.0, 4.0]), rng.choice([4, 30]), 0.5, 4.0, rng.choice([None, 0.7])),
+    ]
+    more = {
+        "theta": rng.choice([20.0, 1e4, 5e5]),
+        "scaling": rng.choice(scalings),
+        "eps": eps,
+        "tied": rng.random() < 0.5,
+    }
+    if kind == "llama":
+        biases = rng.random() < 0.5
+        more |= {"qkv_bias": biases, "out_bias": biases, "mlp_bias": rng.random() < 0.5}
+    elif kind == "mistral":
+        more |= {"window": rng.choice([2, max(2, T - 1), T + 1, T + 9])}  # of 1, transformers' own cache is another's
+    else:
+        more |= {"window": rng.choice([None, 2, max(2, T - 1), T + 1]), "qkv_bias": True}
+    D = 2 * rng.randint(1, 6)
+    C = H * rng.randint(1, 4) if kind == "llama" or rng.random() < 0.5 else rng.randint(3, 20)
+    config = llama.Config(V, T, L, H, G, C, rng.randint(1, 20), D, **more)
+    return randomise(llama.Llama(config), seed).eval()
+
+
+def differences(ours, theirs, seed: int):
+    """How far logits, losses and gradients are apart, relative where they are above 1: from one token up to the most,
+    padded at the left and at the right, and token by token with state.
+    """
+    V, most = ours.config.vocab_size, ours.config.block_size
+    is_gpt2 = isinstance(ours, gpt2.GPT)
+
+    def apart(one, other):
+        return ((one - other).abs() / (1 + other.abs())).max().item() if one.numel() else 0.0
+
+    for T in {1, most}:
+        x, y = (tokens(3, T, seed=seed + i, vocab_size=V) for i in (0, 1))
+        lengths = torch.tensor([T, max(1, T // 2), max(1, T - 1)])
+        whole, left = torch.ones(3, T, dtype=torch.bool), torch.arange(T) >= T - lengths[:, None]
+        for pad in (whole, left, left.flip(1)):
+            positions = (pad.long().cumsum(1) - 1).clamp(min=0)
+            targets = y.masked_fill(~pad, -100)
+            mine = ours(x, targets, pad=None if pad is whole else pad)
+            logits = theirs(x, attention_mask=pad.long(), position_ids=positions, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            yield apart(mine.logits[pad], logits[pad])
+            yield apart(mine.loss, loss)
+            found, expected = gradients(ours, mine.loss), gradients(theirs, loss)
+            for name, gradient in found.items():
+                prefix = "" if name == "lm_head.weight" else "transformer." if is_gpt2 else "model."
+                other = expected[prefix + name]
+                yield apart(gradient, other.T if is_gpt2 and is_transposed(name) else other)
+        for pad in (whole, left):
+            state, cache = ours.new_state(3), None
+            positions = (pad.long().cumsum(1) - 1).clamp(min=0)
+            for end in range(1, T + 1):
+                one = ours(x[:, end - 1 : end], state=state, pad=None if pad is whole else pad[:, :end]).logits
+                said = {"attention_mask": pad[:, :end].long(), "position_ids": positions[:, end - 1 : end]}
+                other = theirs(x[:, end - 1 : end], past_key_values=cache, use_cache=True, **said)
+                cache = other.past_key_values
+                real = pad[:, end - 1]
+                yield apart(one[real], other.logits[real])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "mistral", "qwen2"])
+def test_any_odd_config_goes_through_folders_and_computes_alike(kind, tmp_path):
+    worst = 0.0
+    for seed in range(20):
+        model = drawn(kind, seed)
+        save_hf(model, tmp_path / f"ours-{seed}")
+        theirs = opened(tmp_path / f"ours-{seed}")
+        theirs.set_attn_implementation("eager")
+        theirs.save_pretrained(tmp_path / f"theirs-{seed}")
+        again = load_hf(tmp_path / f"theirs-{seed}")
+        assert again.config == model.config
+        assert all(value.equal(again.state_dict()[name]) for name, value in model.state_dict().items())
+        worst = max(worst, *differences(again, theirs, seed))
+        assert worst < 1e-4, (seed, model.config)
+
+
+@pytest.mark.parametrize("name", ["a key to three queries", "yarn", "qwen2, tied", "gpt2"])
+def test_bfloat16_is_as_near_to_exact_numbers_as_transformers_is(name, tmp_path):
+    """Both round a hundred times on the way, at other places: each is as far from float64 as the other, up to luck."""
+    theirs_ = gpt2_twins(SMALL)[1] if name == "gpt2" else theirs(name)
+    theirs_.bfloat16().save_pretrained(tmp_path / "half")
+    ours = load_hf(tmp_path / "half")
+    save_hf(ours, tmp_path / "again")
+    x = tokens(8, ours.config.block_size, vocab_size=ours.config.vocab_size)
+    exact = load_hf(tmp_path / "half", torch.float64)(x).logits
+
+    def far(model):
+        logits = model(x).logits
+        assert logits.dtype == torch.bfloat16
+        return (logits - exact).norm()
+
+    for one in (ours, load_hf(tmp_path / "again")):
+        assert far(one) < 3 * far(opened(tmp_path / "half"))
 
 
 # --- Older files ---
