@@ -12,6 +12,7 @@ from typing import NamedTuple
 from kakehashi.source.text import Definition, Function, SourceError, Splice, Text, bound, parsed
 
 KAKEHASHI = Path(__file__).parent.parent
+ROOMS = ("models", "autograd", "tokenizers")  # those that hold references
 
 
 class Body(NamedTuple):
@@ -275,8 +276,8 @@ class Import(NamedTuple):
 
 
 def lint_imports(source: str, reference: str) -> list[Import]:
-    """Imports of the answers: of `kakehashi.models`, `kakehashi.autograd`, a file in them that the reference does not
-    import itself, or a name that the reference defines. Other names of these packages (Tensor, ShapeError) are free.
+    """Imports of the answers: of a package of ROOMS, a file in them that the reference does not import itself, or a name
+    that the reference defines. Other names of these packages (Tensor, ShapeError) are free.
 
     The commonest accident: an editor's auto-import.
     """
@@ -303,6 +304,6 @@ def _imports(source: str) -> list[Import]:
             continue
         for name in names:
             parts = name.split(".")
-            if parts[0] == "kakehashi" and parts[1:2] in (["models"], ["autograd"]):
+            if parts[0] == "kakehashi" and len(parts) > 1 and parts[1] in ROOMS:
                 found.append(Import(node.lineno, ".".join(parts[:3])))
     return sorted(set(found))

@@ -69,8 +69,8 @@ class Station:
 
     @property
     def is_model(self) -> bool:
-        """The module is a model, which can be trained, and not a part of the engine."""
-        return not self.module.startswith("kakehashi.autograd.")
+        """The module is a model, which can be trained, and not a part of the engine or of a tokenizer."""
+        return not self.module.startswith(("kakehashi.autograd.", "kakehashi.tokenizers."))
 
     @property
     def checks(self) -> tuple["Check", ...]:
