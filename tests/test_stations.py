@@ -67,6 +67,19 @@ def test_an_engine_on_wrong_ops_is_seen_to_be_wrong(fault, check):
     assert check in [verdict["check"] for verdict in failed]
 
 
+@pytest.mark.parametrize(
+    "fault, key",
+    [
+        ("bpe-tie-first-seen", "house_tokens"),
+        ("bpe-left-to-right", "house_ids"),
+        ("bpe-decoded-token-by-token", "house_story"),
+    ],
+)
+def test_a_story_is_seen_to_be_written_with_wrong_parts(fault, key):
+    failed = failures(stations.find("bpe"), faults.inject(faults.find(fault)).source, [], house=True)
+    assert [verdict["key"] for verdict in failed] == [key]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("id", [id for id in STATIONS if FURTHER[id]])
 def test_further_mutants_are_caught_and_named(id):
@@ -191,7 +204,7 @@ def keys(path: Path, known: set[str]) -> set[str]:
         name = ast.unparse(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
         if name == "Wrong":
             found |= {each.value for each in ast.walk(call.args[0]) if isinstance(getattr(each, "value", None), str)}
-        elif name in ("suspect", "suspect_counts", "normal"):
+        elif name.startswith("suspect") or name == "normal":
             found |= {keyword.arg for keyword in call.keywords if keyword.arg not in (None, "tol")}
     return found
 

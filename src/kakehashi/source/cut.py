@@ -170,11 +170,13 @@ def altered(source: str, reference: str) -> dict[str, int]:
     Comments, docstrings and annotations make no other way; what is blank is not written.
     """
     text, model = parsed(source, "the file"), parsed(reference, "the reference")
-    both = {name: text.symbols[name][-1] for name in model.symbols if "." not in name and name in text.symbols}
+    names = [name for name in model.symbols if "." not in name and name in text.symbols]
+    both = [(name, text.symbols[name][-1], model.symbols[name][-1]) for name in names]
     return {
-        name: node.lineno
-        for name, node in both.items()
-        if not is_blank(node) and _program(node) != _program(model.symbols[name][-1])
+        name: own.lineno
+        for name, own, theirs in both
+        # most stand there as they were given, which their text tells at once
+        if not is_blank(own) and text.cut(own) != model.cut(theirs) and _program(own) != _program(theirs)
     }
 
 
@@ -276,8 +278,8 @@ class Import(NamedTuple):
 
 
 def lint_imports(source: str, reference: str) -> list[Import]:
-    """Imports of the answers: of a package of ROOMS, a file in them that the reference does not import itself, or a name
-    that the reference defines. Other names of these packages (Tensor, ShapeError) are free.
+    """Imports of the answers: of a package of ROOMS, a file in them that the reference does not import itself, or a
+    name that the reference defines. Other names of these packages (Tensor, ShapeError) are free.
 
     The commonest accident: an editor's auto-import.
     """
