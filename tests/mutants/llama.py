@@ -159,4 +159,397 @@ MUTANTS = {
     ),
 }
 
-FURTHER = {}
+FURTHER = {
+    "norm-no-eps": mutant("rms_eps_missing", ("RMSNorm.forward", "mean_square + self.eps", "mean_square")),
+    "norm-fixed-eps": mutant("rms_eps_fixed", ("RMSNorm.__init__", "self.eps = eps", "self.eps = 1e-5")),
+    "norm-no-root": mutant("rms_no_root", ("RMSNorm.forward", "torch.sqrt($y)", "($y)")),
+    "norm-by-the-deviation": mutant(
+        "rms_deviation",
+        ("RMSNorm.forward", "x.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True, correction=0)"),
+    ),
+    "norm-over-tokens": mutant(
+        "rms_over_tokens", ("RMSNorm.forward", "x.square().mean(-1, keepdim=True)", "x.square().mean(1, keepdim=True)")
+    ),
+    "norm-no-gain": mutant("rms_no_gain", ("RMSNorm.forward", "$y * self.weight", "$y")),
+    "norm-as-gemma": mutant("rms_one_plus_gain", ("RMSNorm.forward", "$y * self.weight", "$y * (1 + self.weight)")),
+    "norm-starts-at-0": mutant("value", ("RMSNorm.__init__", "torch.ones(width)", "torch.zeros(width)")),
+    "norm-clamps": mutant("value", ("RMSNorm.forward", "mean_square + self.eps", "mean_square.clamp(min=self.eps)")),
+    "norm-in-place": mutant(
+        "overwrites", ("RMSNorm.forward", "x / $root * self.weight", "x.div_($root) * self.weight")
+    ),
+    "norm-from-torch": mutant(
+        "forbidden",
+        ("RMSNorm.forward", "return $y", "return F.rms_norm(x, self.weight.shape, self.weight, self.eps)"),
+    ),
+    "norm-without-nothing": mutant(
+        "rms_zeros",
+        ("RMSNorm.forward", "mean_square + self.eps", "mean_square + self.eps * (mean_square > 0)"),
+    ),
+    "frequencies-rise": mutant("freq_inverse", ("frequencies", "1.0 / config.theta ** $e", "config.theta ** $e")),
+    "frequencies-from-1": mutant("freq_from_1", ("frequencies", "torch.arange(0, D, 2)", "torch.arange(2, D + 1, 2)")),
+    "frequencies-to-the-end": mutant(
+        "freq_to_the_end", ("frequencies", "torch.arange(0, D, 2) / D", "torch.linspace(0, 1, D // 2)")
+    ),
+    "frequencies-by-the-model": mutant(
+        "freq_width", ("frequencies", "torch.arange(0, D, 2) / D", "torch.arange(0, D, 2) / config.n_embd")
+    ),
+    "frequencies-for-features": mutant(
+        "freq_of_all", ("frequencies", "return frequency", "return frequency.repeat(2)")
+    ),
+    "frequencies-all-slowed": mutant(
+        "freq_all_slowed", ("frequencies", "torch.lerp(slowed, frequency, $kept)", "slowed")
+    ),
+    "frequencies-as-periods": mutant(
+        "freq_periods",
+        ("frequencies", "torch.lerp(slowed, frequency, $kept)", "1 / torch.lerp(1 / slowed, 1 / frequency, $kept)"),
+    ),
+    "frequencies-not-scaled": mutant("freq_unscaled", ("frequencies", "scaling is None", "True")),
+    "frequencies-of-long-heads": mutant(
+        "value", ("frequencies", "config.theta ** $e", "max(config.theta, 100.0) ** $e")
+    ),
+    "rotate-neighbours": mutant(
+        "rope_neighbours",
+        ("rotate", "a, b = x.chunk(2, -1)", "a, b = x[..., ::2], x[..., 1::2]"),
+        ("rotate", "torch.cat($all, -1)", "torch.stack($all, -1).flatten(-2)"),
+    ),
+    "rotate-writes-neighbours": mutant(
+        "rope_neighbours_written", ("rotate", "torch.cat($all, -1)", "torch.stack($all, -1).flatten(-2)")
+    ),
+    "rotate-backwards": mutant(
+        "rope_backwards", ("rotate", "a * cos - b * sin, b * cos + a * sin", "a * cos + b * sin, b * cos - a * sin")
+    ),
+    "rotate-exchanged": mutant(
+        "rope_exchanged", ("rotate", "a, b = x.chunk(2, -1)", "a, b, cos, sin = *x.chunk(2, -1), sin, cos")
+    ),
+    "rotate-halves-exchanged": mutant(
+        "rope_halves", ("rotate", "a * cos - b * sin, b * cos + a * sin", "b * cos + a * sin, a * cos - b * sin")
+    ),
+    "rotate-half": mutant("rope_second_stays", ("rotate", "b * cos + a * sin", "b")),
+    "rotate-after-writing": mutant(
+        "rope_overwritten", ("rotate", "b * cos + a * sin", "b * cos + (a * cos - b * sin) * sin")
+    ),
+    "rotate-in-place": mutant("overwrites", ("rotate", "turned.to(x.dtype)", "x.copy_(turned)")),
+    "rotate-by-the-first-row": mutant(
+        "value", ("rotate", "a, b = x.chunk(2, -1)", "a, b, cos, sin = *x.chunk(2, -1), cos[:1], sin[:1]")
+    ),
+    "mask-window-narrow": mutant("mask_window_narrow", ("causal_mask", "S - T - window + 1", "S - T - window + 2")),
+    "mask-window-from-the-other-side": mutant(
+        "mask_window_other_side",
+        ("causal_mask", "visible.triu(S - T - window + 1)", "visible.tril(S - T - window + 1)"),
+    ),
+    "mask-window-of-real-tokens": mutant(
+        "value",
+        (
+            "causal_mask",
+            "return visible & $seen",
+            "visible = everywhere.tril(S - T) & $seen\n"
+            "if window is None:\n    return visible\nlast = pad.cumsum(1)\n"
+            "return visible & (last[:, None, None, :] > last[:, None, S - T :, None] - window)",
+        ),
+    ),
+    "mask-window-lost-with-padding": mutant(
+        "mask_window_missing", ("causal_mask", "window is not None", "window is not None and pad is None")
+    ),
+    "mask-window-lost-for-one-token": mutant(
+        "mask_window_cache", ("causal_mask", "window is not None", "window is not None and T > 1")
+    ),
+    "mask-window-wider-than-the-text": mutant(
+        "mask_window_missing", ("causal_mask", "window is not None", "window is not None and window < S - 1")
+    ),
+    "repeat-tokens": mutant("repeat_tokens", ("repeat_heads", "copies.flatten(1, 2)", "x.repeat(1, 1, n, 1)")),
+    "repeat-nothing": mutant("repeat_not_at_all", ("repeat_heads", "copies.flatten(1, 2)", "x")),
+    "repeat-once": mutant(
+        "repeat_not_at_all", ("repeat_heads", "copies.flatten(1, 2)", "x if x.shape[1] == 1 else copies.flatten(1, 2)")
+    ),
+    "attention-in-turn": mutant(
+        "att_in_turn",
+        ("attention", "repeat_heads(k, n), repeat_heads(v, n)", "k.repeat(1, n, 1, 1), v.repeat(1, n, 1, 1)"),
+    ),
+    "attention-not-scaled": mutant("att_no_scale", ("attention", "$scores / math.sqrt(q.shape[-1])", "$scores")),
+    "attention-by-the-width": mutant("att_width", ("attention", "math.sqrt(q.shape[-1])", "q.shape[-1]")),
+    "attention-weak-mask": mutant("value", ("attention", 'float("-inf")', "-1e4")),
+    "attention-soft-mask": mutant("att_leak", ("attention", 'float("-inf")', "-10.0")),
+    "attention-over-queries": mutant(
+        "att_nan", ("attention", "F.softmax(scores, dim=-1)", "F.softmax(scores, dim=-2)")
+    ),
+    "attention-scales-in-place": mutant(
+        "overwrites", ("attention", "q @ k.transpose(-2, -1) / $root", "q.div_($root) @ k.transpose(-2, -1)")
+    ),
+    "attention-from-torch": mutant(
+        "forbidden",
+        ("attention", "return weights @ v", "return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)"),
+    ),
+    "heads-by-the-width": mutant(
+        "shape", ("SelfAttention.__init__", "config.n_heads * config.head_dim, $kv", "config.n_embd, $kv")
+    ),
+    "heads-biased-as-the-output": mutant(
+        "extra_parameter",
+        (
+            "SelfAttention.__init__",
+            "nn.Linear(all_heads, $c, bias=config.out_bias)",
+            "nn.Linear(all_heads, $c, bias=config.qkv_bias)",
+        ),
+    ),
+    "heads-merged": mutant(
+        "heads_merge", ("SelfAttention.forward", "y.transpose(1, 2).reshape(B, T, -1)", "y.reshape(B, T, -1)")
+    ),
+    "heads-not-turned": mutant(
+        "heads_not_turned", ("SelfAttention.forward", "q, k = rotate(q, *rotation), rotate(k, *rotation)", "")
+    ),
+    "heads-queries-stay": mutant(
+        "heads_queries_stay",
+        ("SelfAttention.forward", "q, k = rotate(q, *rotation), rotate(k, *rotation)", "k = rotate(k, *rotation)"),
+    ),
+    "heads-in-turn": mutant(
+        "heads_in_turn",
+        (
+            "SelfAttention.forward",
+            "self.attend(q, k, v, visible)",
+            "self.attend(q, *(each.repeat(1, self.n_heads // self.n_kv_heads, 1, 1) for each in (k, v)), visible)",
+        ),
+    ),
+    "heads-make-their-mask": mutant(
+        "heads_own_mask",
+        ("SelfAttention.forward", "self.attend(q, k, v, visible)", "self.attend(q, k, v, causal_mask(T, k.shape[2]))"),
+    ),
+    "heads-see-everything": mutant(
+        "heads_no_mask",
+        (
+            "SelfAttention.forward",
+            "self.attend(q, k, v, visible)",
+            "self.attend(q, k, v, torch.ones(T, k.shape[2]).bool())",
+        ),
+    ),
+    "heads-cached-before-they-turn": mutant(
+        "heads_cache_unturned",
+        (
+            "SelfAttention.forward",
+            """
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+            if state is not None:
+                k, v = state.append(self.layer, k, v)
+            """,
+            """
+            q, turned = rotate(q, *rotation), rotate(k, *rotation)
+            if state is not None:
+                before = state.append(self.layer, k, v)
+                k, v = torch.cat((before[0][:, :, :-T], turned), 2), before[1]
+            else:
+                k = turned
+            """,
+        ),
+    ),
+    "heads-cached-repeated": mutant(
+        "heads_cache_repeated",
+        (
+            "SelfAttention.forward",
+            "state.append(self.layer, k, v)",
+            "state.append(self.layer, *(repeat_heads(each, self.n_heads // self.n_kv_heads) for each in (k, v)))",
+        ),
+    ),
+    "heads-cache-not-read": mutant(
+        "heads_cache_not_read",
+        (
+            "SelfAttention.forward",
+            "k, v = state.append(self.layer, k, v)",
+            "state.append(self.layer, k, v)\nvisible = visible[..., -T:]",
+        ),
+    ),
+    "heads-cache-of-the-first-layer": mutant(
+        "heads_cache_layer", ("SelfAttention.forward", "state.append(self.layer, k, v)", "state.append(0, k, v)")
+    ),
+    "silu-gelu": mutant("silu_gelu", ("silu", "x * torch.sigmoid(x)", "F.gelu(x)")),
+    "silu-steep": mutant("silu_steep", ("silu", "torch.sigmoid(x)", "torch.sigmoid(1.702 * x)")),
+    "silu-relu": mutant("silu_relu", ("silu", "x * torch.sigmoid(x)", "torch.relu(x)")),
+    "silu-tanh": mutant("silu_tanh", ("silu", "torch.sigmoid(x)", "torch.tanh(x)")),
+    "silu-inverted": mutant("silu_inverted", ("silu", "torch.sigmoid(x)", "torch.sigmoid(-x)")),
+    "silu-from-torch": mutant("forbidden", ("silu", "x * torch.sigmoid(x)", "F.silu(x)")),
+    "mlp-bilinear": mutant("mlp_bilinear", ("MLP.forward", "self.silu(self.gate_proj(x))", "self.gate_proj(x)")),
+    "mlp-two-gates": mutant("mlp_both", ("MLP.forward", "self.up_proj(x)", "self.silu(self.up_proj(x))")),
+    "mlp-gate-of-the-product": mutant(
+        "mlp_product",
+        (
+            "MLP.forward",
+            "self.silu(self.gate_proj(x)) * self.up_proj(x)",
+            "self.silu(self.gate_proj(x) * self.up_proj(x))",
+        ),
+    ),
+    "mlp-one-branch": mutant("mlp_one_branch", ("MLP.forward", "$gate * self.up_proj(x)", "$gate")),
+    "mlp-glu": mutant("mlp_glu", ("MLP.forward", "self.silu(self.gate_proj(x))", "self.gate_proj(x).sigmoid()")),
+    "mlp-geglu": mutant("mlp_geglu", ("MLP.forward", "self.silu(self.gate_proj(x))", "F.gelu(self.gate_proj(x))")),
+    "mlp-silu-again": mutant("mlp_again", ("MLP.forward", "self.down_proj(h)", "self.silu(self.down_proj(h))")),
+    "mlp-residual": mutant("mlp_residual", ("MLP.forward", "self.down_proj(h)", "x + self.down_proj(h)")),
+    "mlp-never-biased": mutant(
+        "missing_parameter",
+        (
+            "MLP.__init__",
+            "nn.Linear(config.n_hidden, $c, bias=config.mlp_bias)",
+            "nn.Linear(config.n_hidden, $c, bias=False)",
+        ),
+    ),
+    "block-in-place": mutant(
+        "overwrites", ("Block.forward", "x = x + self.self_attn($...a)", "x += self.self_attn($...a)")
+    ),
+    "block-default-eps": mutant(
+        "block_eps",
+        (
+            "Block.__init__",
+            "self.input_layernorm = norm(config.n_embd, config.eps)",
+            "self.input_layernorm = norm(config.n_embd)",
+        ),
+        (
+            "Block.__init__",
+            "self.post_attention_layernorm = norm(config.n_embd, config.eps)",
+            "self.post_attention_layernorm = norm(config.n_embd)",
+        ),
+    ),
+    "block-makes-its-mask": mutant(
+        "block_mask",
+        (
+            "Block.forward",
+            "self.self_attn($x, rotation, visible, state)",
+            "self.self_attn($x, rotation, causal_mask(*x.shape[1:2] * 2), state)",
+        ),
+    ),
+    "block-first-layer": mutant(
+        "block_layer", ("Block.__init__", "SelfAttention(config, layer)", "SelfAttention(config, 0)")
+    ),
+    "model-returns-a-tuple": mutant("result", ("Llama.forward", "Output(logits, $loss)", "(logits, $loss)")),
+    "model-loss-shifted-again": mutant(
+        "model_shifted",
+        ("Llama.forward", "cross_entropy(logits, targets)", "cross_entropy(logits[:, :-1], targets[:, 1:])"),
+    ),
+    "model-loss-always": mutant(
+        "loss_without_targets",
+        ("Llama.forward", "None if targets is None else $loss", "logits.sum() if targets is None else $loss"),
+    ),
+    "model-without-positions": mutant(
+        "model_no_positions",
+        ("Llama.rotation", "positions[:, None, :, None] * frequency", "0 * positions[:, None, :, None] * frequency"),
+    ),
+    "model-without-window": mutant(
+        "model_window", ("Llama.forward", "causal_mask($...a, self.config.window)", "causal_mask($...a)")
+    ),
+    "model-last-block-left-out": mutant(
+        "model_last_block_left_out", ("Llama.forward", "self.layers", "self.layers[:-1]")
+    ),
+    "model-blocks-reversed": mutant("model_blocks_reversed", ("Llama.forward", "self.layers", "self.layers[::-1]")),
+    "model-embedding-scaled": mutant(
+        "model_embedding_scaled",
+        ("Llama.forward", "self.embed_tokens(tokens)", "self.embed_tokens(tokens) * self.config.n_embd**0.5"),
+    ),
+    "model-probabilities": mutant(
+        "model_probabilities", ("Llama.forward", "Output(logits, $loss)", "Output(logits.softmax(-1), $loss)")
+    ),
+    "model-default-eps": mutant(
+        "model_eps",
+        (
+            "Llama.__init__",
+            "(FusedRMSNorm if config.fused else RMSNorm)(config.n_embd, config.eps)",
+            "RMSNorm(config.n_embd)",
+        ),
+    ),
+    "model-not-scaled": mutant(
+        "model_unscaled",
+        ("Llama.rotation", "frequencies(self.config)", "frequencies(replace(self.config, scaling=None))"),
+        ("Llama.rotation", "1.0 if self.config.scaling is None else self.config.scaling.sharpen", "1.0"),
+    ),
+    "model-padding-not-in-the-positions": mutant(
+        "model_padding_positions", ("Llama.positions", "if pad is not None:\n    return $places", "")
+    ),
+    "model-padding-forgotten": mutant(
+        "value", ("Llama.positions", "(pad.cumsum(1) - pad.long())[:, -T:]", "(pad.cumsum(1) - pad.long())[:, :T]")
+    ),
+    "model-without-state": mutant(
+        "model_state", ("Llama.forward", "layer(x, rotation, visible, state)", "layer(x, rotation, visible)")
+    ),
+    "model-one-state-for-all": mutant(
+        "raised",
+        (
+            "Llama.new_state",
+            "return KVCache(batch_size)",
+            "self.kept = getattr(self, 'kept', KVCache(batch_size))\nreturn self.kept",
+        ),
+    ),
+    "model-keeps-the-first-angles": mutant(
+        "model_position_restarts",
+        (
+            "Llama.forward",
+            "rotation = self.rotation(self.positions(tokens, state, pad))",
+            "self.angles = getattr(self, 'angles', None) or self.rotation(self.positions(tokens, state, pad))\n"
+            "rotation = self.angles",
+        ),
+    ),
+    "model-frequencies-as-a-buffer": mutant(
+        "model_half_places",
+        (
+            "Llama.__init__",
+            "self.apply(self.initialise)",
+            "self.apply(self.initialise)\nself.register_buffer('inv_freq', frequencies(config), persistent=False)",
+        ),
+        ("Llama.rotation", "frequencies(self.config).to(positions.device)", "self.inv_freq"),
+    ),
+    "model-limit-of-new-tokens": mutant(
+        "model_block", ("Llama.positions", "S > self.config.block_size", "T > self.config.block_size")
+    ),
+    "model-limit-without-padding": mutant(
+        "model_block", ("Llama.positions", "S > self.config.block_size", "pad is None and S > self.config.block_size")
+    ),
+    "model-uniform-start": mutant(
+        "start_shape",
+        (
+            "Llama.initialise",
+            "nn.init.normal_(module.weight, std=0.02)",
+            "nn.init.uniform_(module.weight, -0.02 * 3**0.5, 0.02 * 3**0.5)",
+        ),
+    ),
+    "model-down-not-scaled": mutant(
+        "start_not_scaled",
+        ("Llama.initialise", "if isinstance(module, MLP):\n    nn.init.normal_(module.down_proj.weight, std=$std)", ""),
+    ),
+    "model-biases-drawn": mutant(
+        "value",
+        ("Llama.initialise", "if isinstance(module, nn.Linear) and $bias:\n    nn.init.zeros_(module.bias)", ""),
+    ),
+    "model-unit-embedding": mutant(
+        "start_embedding",
+        ("Llama.initialise", "isinstance(module, nn.Linear | nn.Embedding)", "isinstance(module, nn.Linear)"),
+    ),
+    "model-in-float32": mutant("dtype", ("Llama.forward", "Output(logits, $loss)", "Output(logits.float(), $loss)")),
+    "model-blocks-by-heads": mutant(
+        "extra_parameter", ("Llama.__init__", "range(config.n_layers)", "range(config.n_heads)")
+    ),
+    "model-shared-blocks": mutant(
+        "value",
+        (
+            "Llama.__init__",
+            "nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))",
+            "nn.ModuleList([Block(config, 0)] * config.n_layers)",
+        ),
+    ),
+    "loss-counts-padding": mutant(
+        "loss_padding_counted",
+        (
+            "cross_entropy",
+            """
+            total = F.cross_entropy($l, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            return total / $n
+            """,
+            "return F.cross_entropy($l, targets.clamp(min=0).flatten())",
+        ),
+    ),
+    "loss-of-rows": mutant(
+        "loss_mean_of_rows",
+        (
+            "cross_entropy",
+            """
+            total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            return total / (targets != IGNORE).sum().clamp(min=1)
+            """,
+            """
+            total = F.cross_entropy(logits.mT, targets, ignore_index=IGNORE, reduction="none").sum(1)
+            return (total / (targets != IGNORE).sum(1).clamp(min=1)).mean()
+            """,
+        ),
+    ),
+}
