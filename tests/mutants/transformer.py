@@ -16,7 +16,7 @@ KEYS = {
     "transformer-positions-in-halves": "positions_halves",
     "transformer-positions-too-slow": "positions_slow",
     "transformer-embedding-starts-wide": "start_wide",
-    "transformer-state-positions-restart": "forward_restarts",
+    "transformer-state-positions-restart": "model_position_restarts",
     "transformer-select-forgets-the-source": "select_source",
     "transformer-select-forgets-the-targets": "select_targets",
     "transformer-norm-inside-the-addition": "branch_norm_inside",
@@ -24,7 +24,7 @@ KEYS = {
     "transformer-encoder-norm-missing": "state_no_norm",
     "transformer-relu-missing": "ff_linear",
     "transformer-dropout-in-eval": "dropout_in_evaluation",
-    "transformer-head-detached": "forward_head_detached",
+    "transformer-head-detached": "model_head_detached",
     "transformer-smoothing-over-the-others": "smooth_others",
     "transformer-smoothing-in-evaluation": "smooth_evaluation",
     "transformer-smoothing-of-padding": "smooth_padding",
@@ -38,34 +38,17 @@ MUTANTS = {
     "positions-start-ignored": mutant(
         "positions_start", ("positions", "torch.arange(start, start + T)", "torch.arange(T)")
     ),
-    "positions-remembered": mutant(
-        "positions_start",
-        (
-            "positions",
-            "place = torch.arange(start, start + T)[:, None]",
-            "place = vars(positions).setdefault(T, torch.arange(start, start + T)[:, None])",
-        ),
-    ),
     "attention-no-dropout": mutant(
         "att_dropout_missing", ("attention", "F.dropout(weights, dropout) @ v", "weights @ v")
     ),
     "heads-cut": mutant(
         "heads_cut", ("Attention.heads", "x.view($...sizes).transpose(1, 2)", "x.view(B, self.n_heads, N, -1)")
     ),
-    "heads-interleaved": mutant(
-        "heads_interleaved",
-        (
-            "Attention.heads",
-            "x.view(B, N, self.n_heads, C // self.n_heads).transpose(1, 2)",
-            "x.view(B, N, C // self.n_heads, self.n_heads).permute(0, 3, 1, 2)",
-        ),
-    ),
     "keys-and-values-swapped": mutant(
         "kv_swapped", ("Attention.keys_and_values", "return $keys, $values", "return $values, $keys")
     ),
-    "keys-alone": mutant("pair", ("Attention.keys_and_values", "return $keys, $values", "return [$keys]")),
     "look-merged": mutant(
-        "look_merged", ("Attention.forward", "y.transpose(1, 2).reshape($...to)", "y.reshape($...to)")
+        "heads_merge", ("Attention.forward", "y.transpose(1, 2).reshape($...to)", "y.reshape($...to)")
     ),
     "look-without-dropout": mutant(
         "look_dropout_missing",
@@ -76,7 +59,6 @@ MUTANTS = {
         ("Attention.forward", "dropout = self.dropout if self.training else 0.0", "dropout = 0.0"),
         ("Attention.forward", "return self.out($y)", "return self.out(F.dropout($y, self.dropout, self.training))"),
     ),
-    "feed-forward-gelu": mutant("ff_gelu", ("FeedForward.forward", "F.relu(self.up(x))", "F.gelu(self.up(x))")),
     "feed-forward-drops-output": mutant(
         "ff_dropout_output",
         (
@@ -85,25 +67,12 @@ MUTANTS = {
             "F.dropout(self.down(h), self.dropout, self.training)",
         ),
     ),
-    "branch-always-first": mutant("branch_always_first", ("Branch.forward", WHERE, FIRST)),
     "branch-called-twice": mutant(
         "branch_calls",
         (
             "Branch.forward",
             WHERE,
             "branch(x, *given)\nreturn self.norm(x + branch(x, *given))",
-        ),
-    ),
-    "branch-drops-the-stream": mutant(
-        "branch_dropout_stream",
-        ("Branch.forward", WHERE, "return self.norm(F.dropout(x + branch(x, *given), self.dropout, self.training))"),
-    ),
-    "branch-in-place": mutant(
-        "overwrites",
-        (
-            "Branch.forward",
-            FIRST,
-            "x += F.dropout(branch(self.norm(x), *given), self.dropout, self.training)\nreturn x",
         ),
     ),
     "around-padding": mutant(
@@ -118,21 +87,13 @@ MUTANTS = {
         "layer_branch_shared",
         ("EncoderLayer.forward", "second(x, self.feed_forward)", "first(x, self.feed_forward)"),
     ),
-    "encoder-shows-padding": mutant(
-        "layer_padding",
-        (
-            "EncoderLayer.forward",
-            "first(x, self.look_around, visible)",
-            "first(x, self.look_around, torch.ones_like(visible))",
-        ),
-    ),
     "read-for-the-other": mutant(
         "read_for_the_other",
         ("DecoderLayer.read", "self.cross.keys_and_values(x)", "self.attention.keys_and_values(x)"),
     ),
     "back-inverted": mutant("back_inverted", ("DecoderLayer.look_back", "$all.tril(N - T)", "~$all.tril(N - T)")),
     "back-not-cached": mutant(
-        "back_cache_not_written",
+        "heads_cache_not_written",
         (
             "DecoderLayer.look_back",
             "state.append(self.layer, *self.attention.keys_and_values(x))",
@@ -140,16 +101,12 @@ MUTANTS = {
         ),
     ),
     "back-cache-not-read": mutant(
-        "back_cache_not_read",
+        "heads_cache_not_read",
         (
             "DecoderLayer.look_back",
             "keys, values = state.append(self.layer, *self.attention.keys_and_values(x))",
             "keys, values = self.attention.keys_and_values(x)\nstate.append(self.layer, keys, values)",
         ),
-    ),
-    "cross-swapped": mutant(
-        "cross_swapped",
-        ("DecoderLayer.look_at_source", "*state.source[self.layer]", "*reversed(state.source[self.layer])"),
     ),
     "cross-cached": mutant(
         "cross_cached",
@@ -164,18 +121,6 @@ MUTANTS = {
         ("DecoderLayer.forward", "x = first(x, self.look_back, state)", "x = first(x, self.look_at_source, state)"),
         ("DecoderLayer.forward", "x = second(x, self.look_at_source, state)", "x = second(x, self.look_back, state)"),
     ),
-    "decoder-without-source": mutant(
-        "layer_no_source", ("DecoderLayer.forward", "x = second(x, self.look_at_source, state)", "")
-    ),
-    "select-padding-stays": mutant("select_visible", ("Memory.select", "self.visible = self.visible[rows]", "")),
-    "select-in-place": mutant(
-        "overwrites",
-        (
-            "Memory.select",
-            "self.visible = self.visible[rows]",
-            "rows = rows[: self.batch_size]\nself.visible[: len(rows)] = self.visible[rows]",
-        ),
-    ),
     "select-lazily": mutant(
         "select_list",
         (
@@ -189,7 +134,6 @@ MUTANTS = {
         ("cross_entropy", "F.log_softmax(logits, dim=-1)", "-F.cross_entropy(logits.mT, targets, reduction='none')"),
     ),
     "smoothing-added": mutant("smooth_added", ("cross_entropy", "-(1 - smoothing) * right", "-right")),
-    "smoothing-detached": mutant("value", ("cross_entropy", "logs.mean(-1)", "logs.detach().mean(-1)")),
     "model-config-not-kept": mutant("no_config", ("Transformer.__init__", "self.config = config", "")),
     "model-norms-always": mutant(
         "init_norms_too_many",
@@ -207,14 +151,10 @@ MUTANTS = {
         "start_normal",
         ("Transformer.__init__", "nn.init.xavier_uniform_(module.weight)", "nn.init.xavier_normal_(module.weight)"),
     ),
-    "embed-start-ignored": mutant(
-        "embed_start", ("Transformer.embed", "positions(start, $T, C)", "positions(0, $T, C)")
-    ),
     "embed-without-dropout": mutant("embed_dropout_missing", ("Transformer.embed", "return $x", "return x")),
     "source-one-reader": mutant(
         "state_one_reader", ("Transformer.new_state", "layer.read(x)", "self.decoder[0].read(x)")
     ),
-    "source-detached": mutant("no_gradient", ("Transformer.new_state", "layer.read(x)", "layer.read(x.detach())")),
     "model-padding-not-handed-on": mutant(
         "forward_padding", ("Transformer.forward", "self.new_state(source, source_pad)", "self.new_state(source)")
     ),
@@ -226,7 +166,10 @@ MUTANTS = {
             "state = self.new_state(source, source_pad)",
         ),
     ),
-    "model-returns-a-tuple": mutant("result", ("Transformer.forward", "Output(logits, $loss)", "(logits, $loss)")),
+    "branch-drops-the-stream": mutant(
+        "branch_dropout_stream",
+        ("Branch.forward", WHERE, "return self.norm(F.dropout(x + branch(x, *given), self.dropout, self.training))"),
+    ),
 }
 
 FURTHER = {
@@ -337,10 +280,10 @@ FURTHER = {
         ("DecoderLayer.look_back", "self.attention(x, $...rest)", "self.cross(x, $...rest)"),
     ),
     "back-in-the-first-layer": mutant(
-        "back_cache_layer", ("DecoderLayer.look_back", "state.append(self.layer, $...kv)", "state.append(0, $...kv)")
+        "heads_cache_layer", ("DecoderLayer.look_back", "state.append(self.layer, $...kv)", "state.append(0, $...kv)")
     ),
     "back-cached-swapped": mutant(
-        "back_cache_swapped",
+        "heads_cache_swapped",
         (
             "DecoderLayer.look_back",
             "keys, values = state.append(self.layer, *self.attention.keys_and_values(x))",
@@ -356,7 +299,7 @@ FURTHER = {
         ),
     ),
     "back-cached-twice": mutant(
-        "back_cache_length",
+        "heads_cache_length",
         (
             "DecoderLayer.look_back",
             "keys, values = state.append(self.layer, *self.attention.keys_and_values(x))",
@@ -487,6 +430,63 @@ FURTHER = {
             "Transformer.forward",
             "None if targets is None else cross_entropy(logits, targets, smoothing)",
             "logits.sum() if targets is None else cross_entropy(logits, targets, smoothing)",
+        ),
+    ),
+    "positions-remembered": mutant(
+        "positions_start",
+        (
+            "positions",
+            "place = torch.arange(start, start + T)[:, None]",
+            "place = vars(positions).setdefault(T, torch.arange(start, start + T)[:, None])",
+        ),
+    ),
+    "heads-interleaved": mutant(
+        "heads_interleaved",
+        (
+            "Attention.heads",
+            "x.view(B, N, self.n_heads, C // self.n_heads).transpose(1, 2)",
+            "x.view(B, N, C // self.n_heads, self.n_heads).permute(0, 3, 1, 2)",
+        ),
+    ),
+    "keys-alone": mutant("pair", ("Attention.keys_and_values", "return $keys, $values", "return [$keys]")),
+    "feed-forward-gelu": mutant("ff_gelu", ("FeedForward.forward", "F.relu(self.up(x))", "F.gelu(self.up(x))")),
+    "branch-always-first": mutant("branch_always_first", ("Branch.forward", WHERE, FIRST)),
+    "branch-in-place": mutant(
+        "overwrites",
+        (
+            "Branch.forward",
+            FIRST,
+            "x += F.dropout(branch(self.norm(x), *given), self.dropout, self.training)\nreturn x",
+        ),
+    ),
+    "encoder-shows-padding": mutant(
+        "layer_padding",
+        (
+            "EncoderLayer.forward",
+            "first(x, self.look_around, visible)",
+            "first(x, self.look_around, torch.ones_like(visible))",
+        ),
+    ),
+    "cross-swapped": mutant(
+        "cross_swapped",
+        ("DecoderLayer.look_at_source", "*state.source[self.layer]", "*reversed(state.source[self.layer])"),
+    ),
+    "decoder-without-source": mutant(
+        "layer_no_source", ("DecoderLayer.forward", "x = second(x, self.look_at_source, state)", "")
+    ),
+    "select-padding-stays": mutant("select_visible", ("Memory.select", "self.visible = self.visible[rows]", "")),
+    "smoothing-detached": mutant("value", ("cross_entropy", "logs.mean(-1)", "logs.detach().mean(-1)")),
+    "model-returns-a-tuple": mutant("result", ("Transformer.forward", "Output(logits, $loss)", "(logits, $loss)")),
+    "source-detached": mutant("no_gradient", ("Transformer.new_state", "layer.read(x)", "layer.read(x.detach())")),
+    "embed-start-ignored": mutant(
+        "embed_start", ("Transformer.embed", "positions(start, $T, C)", "positions(0, $T, C)")
+    ),
+    "select-in-place": mutant(
+        "overwrites",
+        (
+            "Memory.select",
+            "self.visible = self.visible[rows]",
+            "rows = rows[: self.batch_size]\nself.visible[: len(rows)] = self.visible[rows]",
         ),
     ),
 }
