@@ -106,6 +106,17 @@ MUTANTS = {
         "block_plain_adds", ("Block.forward", "self.residual", "self.residual or x.shape == y.shape")
     ),
     "block-never-adds": mutant("block_no_shortcut", ("Block.forward", "y = self.shortcut(x) + y", "self.shortcut(x)")),
+    "block-units-in-a-list": mutant(
+        "plain_list",
+        (
+            "Block.__init__",
+            "nn.ModuleList(Unit(*shape, fused) for shape in shapes)",
+            "[Unit(*shape, fused) for shape in shapes]",
+        ),
+    ),
+    "block-adds-in-training": mutant(
+        "block_no_shortcut", ("Block.forward", "self.residual", "self.residual and self.training")
+    ),
     "block-asks-twice": mutant("passes_twice", ("Block.forward", "y = last(y)", "z = last(y)\ny = last(y)")),
     "block-in-float32": mutant("dtype", ("Block.forward", "return F.relu(y)", "return F.relu(y).float()")),
     "loss-overwrites-targets": mutant(
@@ -165,6 +176,46 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "norm-recalls-for-one-image": mutant(
+        "norm_running_in_training", ("BatchNorm.forward", "self.training", "self.training and len(x) > 1")
+    ),
+    "norm-updates-with-gradients": mutant(
+        "norm_graph",
+        (
+            "BatchNorm.forward",
+            "self.remember(mean, variance, x.numel() // x.shape[1])",
+            """
+            n = x.numel() // x.shape[1]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (n / max(n - 1, 1)), self.momentum)
+            """,
+        ),
+    ),
+    "norm-averages-all-batches": mutant(
+        "norm_replaced",
+        (
+            "BatchNorm.remember",
+            "unbiased = variance * (n / max(n - 1, 1))",
+            """
+            unbiased = variance * (n / max(n - 1, 1))
+            self.count = getattr(self, "count", 0) + 1
+            """,
+        ),
+        ("BatchNorm.remember", "$mean.lerp_(mean, self.momentum)", "$mean.lerp_(mean, 1 / self.count)"),
+        ("BatchNorm.remember", "$var.lerp_(unbiased, self.momentum)", "$var.lerp_(unbiased, 1 / self.count)"),
+    ),
+    "net-loss-in-training-alone": mutant(
+        "none", ("ResNet.forward", "targets is None", "targets is None or not self.training")
+    ),
+    "net-overwrites-targets": mutant(
+        "overwrites",
+        (
+            "ResNet.forward",
+            "x = F.relu(self.stem(x))",
+            "if targets is not None:\n    targets[targets < 0] = IGNORE - 1\nx = F.relu(self.stem(x))",
+        ),
+        ("ResNet.forward", "cross_entropy(logits, targets)", "cross_entropy(logits, targets.clamp(min=IGNORE))"),
+    ),
     "conv-padding-1": mutant("conv_padding_fixed", ("Conv.__init__", "size // 2", "1")),
     "conv-stride-forgotten": mutant(
         "conv_stride_ignored", ("Conv.forward", "F.conv2d(x, $w, stride=self.stride, $...a)", "F.conv2d(x, $w, $...a)")
@@ -305,7 +356,6 @@ FURTHER = {
             "BatchNorm.forward",
             "self.remember(mean, variance, x.numel() // x.shape[1])",
             """
-            mean = mean + 0 * self.bias
             self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean
             n = x.numel() // x.shape[1]
             self.running_var = (1 - self.momentum) * self.running_var + self.momentum * variance * n / max(n - 1, 1)
