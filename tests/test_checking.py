@@ -128,6 +128,9 @@ def test_a_twin_computes_what_the_other_does_whatever_buffers_it_adds():
     mine = twin("Linear", WithMask(), ref)
     assert torch.equal(mine(x), ref(x)) and not mine.training
     assert key_of(twin, "Linear", nn.Linear(3, 3, bias=False), ref) == "missing_parameter"
+    assert key_of(twin, "Linear", nn.Linear(3, 3), nn.Linear(3, 3, bias=False)) == "extra_parameter"
+    assert key_of(twin, "Linear", nn.Linear(4, 3), ref) == "shape"
+    assert key_of(twin, "Linear", None, ref) == "none" and key_of(twin, "Linear", torch.ones(3), ref) == "type"
 
 
 def test_parts_in_a_plain_list_are_named():
@@ -137,9 +140,6 @@ def test_parts_in_a_plain_list_are_named():
             self.parts = parts
 
     assert key_of(twin, "Net", Net([nn.Linear(3, 3)]), Net(nn.ModuleList([nn.Linear(3, 3)]))) == "plain_list"
-    assert key_of(twin, "Linear", nn.Linear(3, 3), nn.Linear(3, 3, bias=False)) == "extra_parameter"
-    assert key_of(twin, "Linear", nn.Linear(4, 3), ref) == "shape"
-    assert key_of(twin, "Linear", None, ref) == "none" and key_of(twin, "Linear", torch.ones(3), ref) == "type"
 
 
 class SavesInput(nn.Module):
