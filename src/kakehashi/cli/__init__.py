@@ -3,6 +3,7 @@
     console.py    what commands share: printing, --json, errors, progress
     models.py     train  sample  translate  classify  eval  runs  show  data
     convert.py    convert
+    diff.py       diff
     journey.py    start  grade  hint  reset  fault
     tour.py       tour
     bench.py      bench

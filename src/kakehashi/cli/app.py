@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, convert, journey, models, tokenizer, tour
+from kakehashi.cli import bench, convert, diff, journey, models, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "runs": models.runs,
     "show": models.show,
     "convert": convert.convert,
+    "diff": diff.diff,
     "bench": bench.bench,
 }
 GROUPS = {"data": models.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault}

@@ -11,5 +11,6 @@ from kakehashi.inspection.diff import Diff, diff
 from kakehashi.inspection.parting import Parting, Place
 from kakehashi.inspection.patterns import RECOGNISERS, Pattern, Seen, recognise
 from kakehashi.inspection.record import DiffError
+from kakehashi.inspection.sides import compare
 
-__all__ = ["RECOGNISERS", "Diff", "DiffError", "Parting", "Pattern", "Place", "Seen", "diff", "recognise"]
+__all__ = ["RECOGNISERS", "Diff", "DiffError", "Parting", "Pattern", "Place", "Seen", "compare", "diff", "recognise"]

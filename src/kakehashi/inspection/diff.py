@@ -68,10 +68,17 @@ class Diff:
         return not (self.parting or self.losses_apart or self.gradients_apart)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON: all but the places."""
-        plain = asdict(self) | {"equal": self.equal, "compared": len(self.places)}
-        del plain["places"]
-        return plain
+        """Plain values for JSON, which has no word for what is not finite: None. Of the places, how many."""
+        found = asdict(self) | {"places": len(self.places), "equal": self.equal}
+        return plain(found)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def diff(
@@ -93,15 +100,15 @@ def diff(
     inputs: what both take. forward_a, forward_b: how a model takes them, where it is not model(*inputs). Of what it
     gives, `logits` and `loss` are the attributes or keys of these names; else the first tensor of floats is its logits.
     own_weights: compare the models as they are; else a copy of b is given a's weights where they correspond, or with
-    from_b a copy of a b's. grads: compare the gradients of the losses, too. tol: what counts as rounding, relative to
-    the largest value of a tensor; None: by its dtype, 1e-5 for float32. seed: set before every pass.
+    from_b a copy of a b's. grads: compare the gradients of the losses, too. training: run in training mode.
+    tol: what counts as rounding, relative to the largest value of a tensor; None: by its dtype, 1e-5 for float32.
+    seed: set before every pass.
 
-    The models run in eval mode, or in training mode, and are left as they were. A module that is called several times is compared at each
-    call. What is computed outside of modules is seen where it enters or leaves one. Raises DiffError where a model does
-    not take the inputs.
+    The models are left as they were. A module that is called several times is compared at each call. What is computed
+    outside of modules is seen where it enters or leaves one. Raises DiffError where a model does not take the inputs.
     """
     inputs = tuple(inputs)
-    passes = Pass(a, forward_a, inputs, seed, training), Pass(b, forward_b, inputs, seed, training)
+    passes = Pass("A", a, forward_a, inputs, seed, training), Pass("B", b, forward_b, inputs, seed, training)
     traces = record(passes[0]), record(passes[1])
     weights = align.weights(a, b, *traces)
     if not own_weights:
@@ -144,7 +151,9 @@ def outcome(output: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def is_random(one: Pass, logits: Tensor) -> bool:
-    """Whether a model's answer is another from another seed."""
+    """Whether a model's answer is another from another seed, in eval mode."""
+    if one.training:
+        return False
     again, _ = outcome(record(one.seeded(one.seed + 1)).output)
     return distance(again, logits) > tolerance(again, logits)
 

@@ -11,11 +11,12 @@ from kakehashi.inspection import align
 from kakehashi.inspection.closeness import distance, tolerance, wide
 from kakehashi.inspection.patterns import Pattern, Seen, recognise
 from kakehashi.inspection.patterns.fits import fit_norm
+from kakehashi.inspection.patterns.numbers import scale
 from kakehashi.inspection.record import Call, Op, Pass, Trace, record
 
 Pairs = Sequence[tuple[Call, Call]]
 Names = tuple[str | None, ...]  # of a function in either model
-Steps = tuple[Names, Tensor, Tensor]  # functions, and what they gave
+Results = list[tuple[str, Tensor]]  # functions, and what they gave
 NEAR = 16  # steps after the parting in which the models are compared
 MOST = 24  # equal tensors before it in which a cause is looked for
 
@@ -45,6 +46,7 @@ class Parting:
     pattern         what explains the difference; None: nothing that we know
     settings        plain attributes of the two modules that differ: {name: (a's, b's)}
     only_a, only_b  what one of them calls and the other does not
+    weights         a's own parameters there to which b has none of equal value
     """
 
     a: str
@@ -56,6 +58,7 @@ class Parting:
     settings: dict[str, tuple[Any, Any]]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    weights: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,39 +106,48 @@ def explain(
 ) -> Parting:
     """Whose code the difference arises in, between which steps, and what pattern it has."""
     # what enters a module was computed by the module that called it
-    owners = (first.a, first.b) if first.end == "out" else (first.a.parent or first.a, first.b.parent or first.b)
-    inside = [
-        [call for call in trace.calls if call.parent is owner] for trace, owner in zip(traces, owners, strict=True)
-    ]
-    names = {id(call): one.path.rpartition(".")[2] for one, other in pairs for call in (one, other)}
+    owner_a, owner_b = (
+        (first.a, first.b) if first.end == "out" else (first.a.parent or first.a, first.b.parent or first.b)
+    )
+    calls_a, calls_b = (
+        [call for call in trace.calls if call.parent is owner]
+        for trace, owner in zip(traces, (owner_a, owner_b), strict=True)
+    )
     partners = {id(one): other for one, other in pairs}
+    names = {id(call): one.path.rpartition(".")[2] for one, other in pairs for call in (one, other)}  # by a's
+    only_a, only_b = ([call for call in calls if id(call) not in names] for calls in (calls_a, calls_b))
 
-    steps = [
-        steps_until(one, owner, call, first.end)
-        for one, owner, call in zip(passes, owners, (first.a, first.b), strict=True)
-    ]
-    given, apart, op = compared(*steps, tol)
-    for call in inside[0]:
+    steps_a = steps_until(passes[0], owner_a, first.a, first.end)
+    steps_b = steps_until(passes[1], owner_b, first.b, first.end)
+    given, alone = compared(steps_a, steps_b, tol)
+    for call in calls_a:
         if id(call) in partners:
             given += equal_ones(call.outputs, partners[id(call)].outputs, tol)
-    given += equal_ones(owners[0].inputs, owners[1].inputs, tol)
-    given += [x for calls in inside for call in calls if id(call) not in names for x in call.outputs.values()]
-    given = tuple(given[:MOST])
-    parameters = tuple(dict(each.model.named_parameters()) for each in passes)
-    order = tuple(tuple(names[id(call)] for call in calls if id(call) in names) for calls in inside)
-    norms = frozenset(names[id(call)] for call in inside[0] if id(call) in names and normalises(call))
-    candidates = [(op, first.x, first.y), *apart]
-    found = recognise(Seen(x, y, given, parameters, order, norms, limit(x, y, tol)) for _, x, y in candidates)
+    given += equal_ones(owner_a.inputs, owner_b.inputs, tol)
+    given += [x for call in only_a + only_b for x in call.outputs.values()]
+    context = {
+        "given": given[:MOST],
+        "parameters": [dict(each.model.named_parameters()) for each in passes],
+        "order": [tuple(names[id(call)] for call in calls if id(call) in names) for calls in (calls_a, calls_b)],
+        "norms": {names[id(call)] for call in calls_a if id(call) in names and normalises(call)},
+    }
+
+    candidates = [(tuple(each[0][0] if each else None for each in alone), first.x, first.y), *near(alone)]
+    found = recognise(Seen(x, y, **context, tolerance=limit(x, y, tol)) for _, x, y in candidates)
     pattern, which = found or (None, 0)
+    if pattern is None or pattern.weak:
+        pattern = factor(given, alone, tol) or pattern
     return Parting(
-        owners[0].path,
-        owners[1].path,
-        places[first.at],
-        places[first.at - 1] if first.at else None,
-        candidates[which][0],
-        pattern,
-        settings(owners[0].module, owners[1].module),
-        *(tuple(call.path for call in calls if id(call) not in names) for calls in inside),
+        a=owner_a.path,
+        b=owner_b.path,
+        place=places[first.at],
+        before=places[first.at - 1] if first.at else None,
+        op=candidates[which][0],
+        pattern=pattern,
+        settings=settings(owner_a.module, owner_b.module),
+        only_a=tuple(call.path for call in only_a),
+        only_b=tuple(call.path for call in only_b),
+        weights=unlike(owner_a.module, owner_b.module),
     )
 
 
@@ -146,27 +158,37 @@ def steps_until(one: Pass, owner: Call, call: Call, end: str) -> list[Op]:
     return [op for op in trace.ops if op.moment < (again.start if end == "in" else again.end)]
 
 
-def compared(a: Sequence[Op], b: Sequence[Op], tol: float | None) -> tuple[list[Tensor], list[Steps], Names]:
-    """Of two sequences of steps: the results that both have, newest first; pairs of results that differ; and the
-    functions, in either, whose results are the first that the other has not.
-
-    The pairs are of one shape, among the next few: of one function, then of others but near each other.
-    """
+def compared(a: Sequence[Op], b: Sequence[Op], tol: float | None) -> tuple[list[Tensor], list[Results]]:
+    """Of two sequences of steps: the results that both have, newest first; and the next few that only one has."""
     results = [[(op.name, x) for op in ops for x in op.outputs.values()] for ops in (a, b)]
 
-    def also(x: Tensor, others: list[tuple[str, Tensor]]) -> bool:
+    def also(x: Tensor, others: Results) -> bool:
         return any(x.shape == y.shape and distance(x, y) <= limit(x, y, tol) for _, y in others)
 
     common = [x for _, x in results[0] if also(x, results[1])]
     alone = [[(name, x) for name, x in one if not also(x, other)][:NEAR] for one, other in (results, results[::-1])]
+    return common[::-1], alone
+
+
+def near(alone: Sequence[Results]) -> list[tuple[Names, Tensor, Tensor]]:
+    """Pairs of results of one shape: those of one function, then the first ones of any."""
     pairs = [
         ((name, other), x, y)
         for i, (name, x) in enumerate(alone[0])
         for j, (other, y) in enumerate(alone[1])
         if x.shape == y.shape and (name == other or (max(i, j) < NEAR // 4 and x.is_floating_point()))
     ]
-    pairs.sort(key=lambda pair: pair[0][0] != pair[0][1])
-    return common[::-1], pairs, tuple(each[0][0] if each else None for each in alone)
+    return sorted(pairs, key=lambda pair: pair[0][0] != pair[0][1])
+
+
+def factor(given: Sequence[Tensor], alone: Sequence[Results], tol: float | None) -> Pattern | None:
+    """Whether the first result that one model has alone is what went in, times a factor."""
+    for side, results in enumerate(alone):
+        for _, y in results[:1]:
+            for x in given:
+                if x.is_floating_point() and (found := scale(Seen(x, y, given, tolerance=limit(x, y, tol)))):
+                    return Pattern("factor", found.values | {"side": "AB"[side], "other": "BA"[side]})
+    return None
 
 
 def equal_ones(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tol: float | None) -> list[Tensor]:
@@ -184,12 +206,20 @@ def normalises(call: Call) -> bool:
 def settings(a: nn.Module, b: nn.Module) -> dict[str, tuple[Any, Any]]:
     """The plain attributes that both modules have, and that differ."""
     plain = (bool, int, float, str, tuple)
+    one, other = (
+        {name: value for name, value in vars(module).items() if isinstance(value, plain) and not name.startswith("_")}
+        for module in (a, b)
+    )
     return {
-        name: (value, other)
-        for name, value in vars(a).items()
-        if not name.startswith("_")
-        and name != "training"
-        and isinstance(value, plain)
-        and isinstance(other := vars(b).get(name), plain)
-        and other != value
+        name: (one[name], other[name])
+        for name in one
+        if name in other and name != "training" and one[name] != other[name]
     }
+
+
+def unlike(a: nn.Module, b: nn.Module) -> tuple[str, ...]:
+    """Names of a's own parameters that are equal to none of b's own."""
+    theirs = [p.detach() for p in b.parameters(recurse=False)]
+    theirs += [p.T for p in theirs if p.ndim == 2]
+    own = a.named_parameters(recurse=False)
+    return tuple(name for name, p in own if all(distance(p, q) > tolerance(p, q) for q in theirs))

@@ -66,8 +66,12 @@ class Trace:
 
 @dataclass(frozen=True)
 class Pass:
-    """A model, how it takes its inputs (None: model(*inputs)), the inputs, the seed that is set before, and the mode."""
+    """How a model is run.
 
+    name: "A" or "B". forward: how it takes the inputs, None: model(*inputs). seed: set before. training: its mode.
+    """
+
+    name: str
     model: nn.Module
     forward: Forward | None
     inputs: tuple
@@ -86,9 +90,9 @@ class Pass:
             return self.forward(self.model, *self.inputs) if self.forward else self.model(*self.inputs)
         except Exception as error:
             shapes = ", ".join(str(tuple(x.shape)) for x in copies(self.inputs).values())
-            words = " ".join(str(error).split())
             raise DiffError(
-                f"{type(self.model).__name__} does not take inputs of shape {shapes}: {type(error).__name__}: {words}"
+                f"{self.name} ({type(self.model).__name__}) does not take inputs of shape {shapes}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
 
 
@@ -147,7 +151,7 @@ def record(one: Pass, *, inside: Key | None = None) -> Trace:
 
 @contextmanager
 def unchanged(model: nn.Module, training: bool) -> Iterator[None]:
-    """Inside, the model is in training or eval mode; afterwards its modes, its buffers and the random state are as they were."""
+    """Inside, the model is in one mode; afterwards its modes, its buffers and the random state are as they were."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with torch.random.fork_rng(devices=[]):

@@ -28,13 +28,13 @@ RECOGNISERS: tuple[Recogniser, ...] = (  # the most telling first
     places.transpose,
     places.layout,
     places.permutation,
+    calls.batch_statistics,
     numbers.rounding,
     numbers.scale,
     numbers.shift,
     numbers.dropout,
     numbers.summand,
     numbers.bias,
-    calls.batch_statistics,
     places.positions,  # says least
 )
 

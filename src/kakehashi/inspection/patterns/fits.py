@@ -163,19 +163,18 @@ def turns_apart(a: Rotation, b: Rotation) -> Pattern | None:
 
 def fit_rotation(x: Tensor, y: Tensor, tolerance: float) -> Rotation | None:
     """The rotation that takes x to y, both (..., T, D); None where none does."""
-    D = x.shape[-1]
-    for halves in (True, False):
-        zx, zy = (as_pairs(each, halves) for each in (x, y))  # (..., T, D/2) complex
-        # one turn for all heads and texts: the mean, weighted by lengths
+    # what is paired as neighbours may come out as halves
+    for halves, halves_out in ((True, True), (False, False), (False, True)):
+        zx, zy = as_pairs(x, halves), as_pairs(y, halves_out)  # (..., T, D/2) complex
+        # one turn for all heads and texts: their mean, weighted by lengths
         turn = (zy * zx.conj()).flatten(0, -3).sum(0) / zx.abs().square().flatten(0, -3).sum(0)  # (T, D/2)
         if distance(turn * zx, zy) <= tolerance:
-            step = turn[1:] * turn[:-1].conj()  # (T - 1, D/2)
-            # a slow pair turns too little in one place: its angle is taken from the first to the last
-            frequencies = step.angle().mean(0)
-            if (step.angle() - frequencies).abs().max() > 1e-2 or not (frequencies > 0).all():
+            steps = (turn[1:] * turn[:-1].conj()).angle()  # (T - 1, D/2)
+            frequencies = steps.mean(0)
+            if (steps - frequencies).abs().max() > 1e-2 or not (frequencies > 0).all():
                 return None
             start = (turn[0, 0].angle() / frequencies[0]).item()
-            return Rotation(halves, frequencies, start, base(frequencies, D // 2))
+            return Rotation(halves, frequencies, start, base(frequencies))
     return None
 
 
@@ -185,8 +184,9 @@ def as_pairs(x: Tensor, halves: bool) -> Tensor:
     return torch.complex(one, two)
 
 
-def base(frequencies: Tensor, n: int) -> float | None:
-    """The theta of which the frequencies are theta^(-i/n), i = 0 to n - 1; None where there is none."""
+def base(frequencies: Tensor) -> float | None:
+    """The theta of which the n frequencies are theta^(-i/n), i from 0; None where there is none."""
+    n = len(frequencies)
     if n < 2 or abs(frequencies[0] - 1) > 1e-3:
         return None
     theta = (frequencies[1] ** -n).item()

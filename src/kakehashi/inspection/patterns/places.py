@@ -46,32 +46,17 @@ def repeated(seen: Seen) -> Pattern | None:
     """The same few parts repeated along an axis: side by side (0 0 1 1) in one, in turn (0 1 0 1) in the other."""
     if not seen.alike:
         return None
-    for axis in range(1, seen.a.ndim):
-        orders = [labels(x.movedim(axis, 0)) for x in (seen.a64, seen.b64)]
-        n, groups = len(orders[0]), max(orders[0]) + 1
-        if not 1 < groups < n or n % groups or max(orders[1]) + 1 != groups:
-            continue
-        side_by_side, in_turn = [i // (n // groups) for i in range(n)], [i % groups for i in range(n)]
-        if orders in ([side_by_side, in_turn], [in_turn, side_by_side]):
-            firsts = [
-                x.movedim(axis, 0)[[order.index(g) for g in range(groups)]]
-                for x, order in zip((seen.a64, seen.b64), orders, strict=True)
-            ]
-            if seen.equal(*firsts):
-                which = [orders[0] == in_turn, orders[1] == in_turn].index(True)
-                return Pattern("repeated", {"n": n // groups, "groups": groups, "side": "AB"[which]})
+    for axis in range(1, seen.a.ndim - 1):
+        a, b = seen.a64.movedim(axis, 0), seen.b64.movedim(axis, 0)
+        for groups in (g for g in range(2, len(a) // 2 + 1) if len(a) % g == 0):
+            n = len(a) // groups
+            for side, (in_turn, side_by_side) in enumerate(((a, b), (b, a))):
+                parts = side_by_side[::n]
+                if seen.equal(side_by_side, parts.repeat_interleave(n, 0)) and seen.equal(
+                    in_turn, parts[torch.arange(len(a)) % groups]
+                ):
+                    return Pattern("repeated", {"n": n, "groups": groups, "side": "AB"[side]})
     return None
-
-
-def labels(parts: Tensor) -> list[int]:
-    """The parts along the first axis, equal ones under one number, in the order in which they first come."""
-    found: list[Tensor] = []
-    numbers = []
-    for part in parts:
-        number = next((i for i, each in enumerate(found) if torch.equal(each, part)), len(found))
-        found += [part] if number == len(found) else []
-        numbers.append(number)
-    return numbers
 
 
 def permutation(seen: Seen) -> Pattern | None:
@@ -175,10 +160,15 @@ def softmax_axis(seen: Seen) -> Pattern | None:
     """Shares that sum to 1 along the last axis in one model, and along the axis before it in the other."""
     if not seen.alike or seen.a.ndim < 2 or min(seen.a64.min(), seen.b64.min()) < 0:
         return None
-    rows, columns = ([((x.sum(axis) - 1).abs() < 1e-3).all().item() for x in (seen.a64, seen.b64)] for axis in (-1, -2))
-    if rows != columns[::-1] or sum(rows) != 1:
+    axes_of_a, axes_of_b = ([axis for axis in (-1, -2) if sums_to_1(x, axis)] for x in (seen.a64, seen.b64))
+    if sorted((axes_of_a, axes_of_b)) != [[-2], [-1]]:
         return None
-    return Pattern("softmax_axis", {"side": "AB"[rows[1]], "other": "BA"[rows[1]]})
+    side = axes_of_b == [-1]
+    return Pattern("softmax_axis", {"side": "AB"[side], "other": "BA"[side]})
+
+
+def sums_to_1(x: Tensor, axis: int) -> bool:
+    return bool(((x.sum(axis) - 1).abs() < 1e-3).all())
 
 
 def reach(sight: Tensor) -> tuple[int, int]:

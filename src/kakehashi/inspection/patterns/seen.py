@@ -1,6 +1,6 @@
 """What a recogniser is asked, and what it answers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -36,10 +36,10 @@ class Seen:
 
     a: Tensor
     b: Tensor
-    given: tuple[Tensor, ...] = ()
-    parameters: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {})
-    order: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    norms: frozenset[str] = frozenset()
+    given: Sequence[Tensor] = ()
+    parameters: Sequence[Mapping[str, Tensor]] = ({}, {})
+    order: Sequence[tuple[str, ...]] = ((), ())
+    norms: Set[str] = frozenset()
     tolerance: float = 1e-5
 
     def equal(self, x: Tensor, y: Tensor) -> bool:

@@ -1,0 +1,140 @@
+"""diff: where do two models part?"""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kakehashi.cli import console
+from kakehashi.cli.models import Seed
+from kakehashi.texts import t
+
+if TYPE_CHECKING:
+    from kakehashi.inspection import Diff, Parting, Pattern, Place
+    from kakehashi.inspection.sides import Comparison
+
+BEFORE, AFTER = 3, 4  # rows of the table: equal ones before the first that differs, and those from it on
+NAMES = 6  # as many are listed
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help=t("cli.diff.a"))],
+    b: Annotated[str, typer.Argument(help=t("cli.diff.b"))],
+    text: Annotated[str | None, typer.Option(help=t("cli.diff.text"))] = None,
+    peer: Annotated[bool, typer.Option("--peer", help=t("cli.diff.peer"))] = False,
+    own_weights: Annotated[bool, typer.Option("--own-weights", help=t("cli.diff.own_weights"))] = False,
+    grads: Annotated[bool, typer.Option("--grads/--no-grads", help=t("cli.diff.grads"))] = True,
+    training: Annotated[bool, typer.Option("--training", help=t("cli.diff.training"))] = False,
+    dtype: Annotated[str, typer.Option(help=t("cli.diff.dtype"))] = "float32",
+    tol: Annotated[float | None, typer.Option(help=t("cli.diff.tol"))] = None,
+    seed: Seed = 0,
+) -> None:
+    from kakehashi.inspection import compare
+
+    made = compare(
+        a,
+        b,
+        text=text,
+        peer=peer,
+        own_weights=own_weights,
+        grads=grads,
+        training=training,
+        dtype=dtype,
+        tol=tol,
+        seed=seed,
+    )
+    found = made.found
+    console.say(
+        t("cli.diff.input", input=made.said, dtype=dtype, mode=t(f"cli.diff.mode_{'training' if training else 'eval'}"))
+    )
+    say_weights(made)
+    if found.parting is None:
+        console.say(t("cli.diff.all_equal", n=len(found.places), tolerance=found.tolerance), "green")
+    else:
+        say_parting(found, found.parting)
+    say_ends(found)
+    console.result({"a": a, "b": b, "input": made.said, "dtype": dtype, **found.to_dict()})
+    if not found.equal:
+        console.leave(1)
+
+
+def say_weights(made: "Comparison") -> None:
+    """How many weights both have, and which one has alone; modules that ran in one alone."""
+    found = made.found
+    source, target = ("B", "A") if made.b.loaded and not made.a.loaded else ("A", "B")
+    key = "copied" if found.copied else "own"
+    console.say(t(f"cli.diff.{key}", n=len(found.weights.pairs), source=source, target=target))
+    for side, names in (("A", found.weights.left_a), ("B", found.weights.left_b)):
+        if names:
+            console.say(t("cli.diff.left", side=side, n=len(names), names=some(names)), "yellow")
+    for side, names in (("A", found.only_a), ("B", found.only_b)):
+        if names:
+            console.say(t("cli.diff.only", side=side, n=len(names), names=some(names)), "dim")
+    for side in found.random:
+        console.say(t("cli.diff.random", side=side), "yellow")
+
+
+def say_parting(found: "Diff", parting: "Parting") -> None:
+    """Where they part, the tensors around, and what is known of the cause."""
+    at = found.places.index(parting.place)
+    console.say()
+    key = "parts" if parting.a == parting.b else "parts_by_two_names"
+    console.say(t(f"cli.diff.{key}", a=module(parting.a), b=module(parting.b)), "bold")
+    around = found.places[max(at - BEFORE, 0) : at + AFTER]
+    columns = [t(f"cli.diff.column.{name}") for name in ("tensor", "shape", "largest", "relative", "equal")]
+    console.table(columns, [row(place) for place in around], numbers=(2, 3))
+    console.say()
+    console.say(t("cli.diff.pattern.none") if parting.pattern is None else sentence(parting.pattern), "bold")
+    if any(parting.op):
+        console.say(t("cli.diff.op", a=parting.op[0] or "-", b=parting.op[1] or "-"))
+    if parting.weights:
+        console.say(t("cli.diff.unlike", names=some(parting.weights)))
+    for name, (one, other) in parting.settings.items():
+        console.say(t("cli.diff.setting", name=name, a=one, b=other))
+    for side, names in (("A", parting.only_a), ("B", parting.only_b)):
+        if names:
+            console.say(t("cli.diff.calls", side=side, names=some(names)))
+
+
+def say_ends(found: "Diff") -> None:
+    """Logits, losses and gradients."""
+    console.say()
+    console.say(t("cli.diff.logits", distance=found.logits))
+    if found.loss is not None:
+        console.say(t("cli.diff.loss", a=found.loss[0], b=found.loss[1]))
+    if found.gradients is not None:
+        apart = found.gradients_apart
+        key = "gradients_differ" if apart else "gradients_equal"
+        names = some([f"{name} ({far:.1e})" for name, far in apart.items()])
+        console.say(t(f"cli.diff.{key}", n=len(found.gradients), apart=len(apart), names=names))
+
+
+def row(place: "Place") -> list[str]:
+    name = f"{module(place.a)} {t(f'cli.diff.{place.end}')}"
+    label = place.label.removeprefix("output").removeprefix(".")
+    shape = "x".join(map(str, place.shape_a))
+    if place.shape_a != place.shape_b:
+        shape += " / " + "x".join(map(str, place.shape_b))
+    return [
+        f"{name} {label}".strip(),
+        shape,
+        f"{place.largest:.1e}",
+        f"{place.distance:.1e}",
+        "✓" if place.equal else "✗",
+    ]
+
+
+def sentence(pattern: "Pattern") -> str:
+    """A pattern in words."""
+    values = dict(pattern.values)
+    for name in ("form", "owner"):
+        if values.get(name):
+            values[name] = t(f"cli.diff.{name}", name=values[name])
+    return t(f"cli.diff.pattern.{pattern.name}", **values)
+
+
+def module(path: str) -> str:
+    return path or t("cli.diff.model")
+
+
+def some(names: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(names[:NAMES]) + (" ..." if len(names) > NAMES else "")
