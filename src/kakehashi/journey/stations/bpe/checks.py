@@ -14,7 +14,9 @@ from typing import Any
 import regex
 import torch
 
+from kakehashi.journey import stations
 from kakehashi.journey.checking import Wrong, check
+from kakehashi.texts import LANGUAGES
 from kakehashi.tokenizers import BPETokenizer
 from kakehashi.tokenizers.patterns import PATTERNS
 
@@ -671,28 +673,35 @@ def decodes_no_number_without_a_token(mine, ref, rng):
 
 # The house
 
-STORY = """A bridge is crossed twice: once on the plans, once on foot. You've 2 plans, 12 feet, and 345 bolts.
-橋は 2 度渡る。1 度は図面の上で、もう 1 度は足で。図面の上の橋は、足で渡る橋より短い。<|end|>"""
-
 
 @check("", 9000)
 def reads_and_writes_a_story_in_the_house(mine, ref, rng):
     """Stays: the point of the station. The parts together learn from a text, write it in their tokens, and read it."""
-    theirs = BPETokenizer.train([STORY], 400)
+    texts = stations.find("bpe").texts
+    story = "\n".join(texts.all(lang)["intro"] for lang in LANGUAGES) + "\n<|end|>"
+    theirs = BPETokenizer.train([story], 400)
     tokens = {0: b"<|end|>"} | {1 + i: bytes([byte]) for i, byte in enumerate(mine.byte_signs())}
-    merges = [(a + 1, b + 1) for a, b in mine.learn_merges_slowly(mine.count_pieces([STORY]), 400 - 257)]
+    merges = [(a + 1, b + 1) for a, b in mine.learn_merges_slowly(mine.count_pieces([story]), 400 - 257)]
     for a, b in merges:
         tokens[len(tokens)] = tokens[a] + tokens[b]
-    if tokens != dict(enumerate(theirs.tokens)):
-        raise Wrong("house_tokens", mine=spelled(tokens), ref=spelled(dict(enumerate(theirs.tokens))))
+    if parts := first_to_differ(list(tokens.values()), list(theirs.tokens)):
+        raise Wrong("house_tokens", **parts)
     for allowed in ((), ("<|end|>",)):
-        ids = mine.encode_slowly(STORY, tokens, merges, {"<|end|>": 0}, allowed_special=allowed)
-        if list(ids) != theirs.encode(STORY, allowed):
-            raise Wrong("house_ids", mine=ids, ref=theirs.encode(STORY, allowed))
-        if (seen := mine.decode(ids, tokens)) != STORY:
-            raise Wrong("house_story", seen=repr(seen))
+        ids = list(mine.encode_slowly(story, tokens, merges, {"<|end|>": 0}, allowed_special=allowed))
+        if parts := first_to_differ([tokens[i] for i in ids], [tokens[i] for i in theirs.encode(story, allowed)]):
+            raise Wrong("house_ids", **parts)
+        if (seen := mine.decode(ids, tokens)) != story:
+            i = next((i for i, (own, right) in enumerate(zip(seen, story, strict=False)) if own != right), 0)
+            raise Wrong("house_story", mine=repr(seen[i : i + 30]), ref=repr(story[i : i + 30]))
 
 
-def spelled(tokens: Mapping[int, bytes]) -> str:
-    """What was learnt, in the order in which it was."""
-    return " ".join(repr(tokens[i])[1:] for i in range(257, len(tokens)))
+def first_to_differ(mine: Sequence[bytes], ref: Sequence[bytes]) -> dict[str, Any]:
+    """Where two rows of tokens part, and how each goes on; nothing where they are equal."""
+    for i in range(max(len(mine), len(ref))):
+        if mine[i : i + 1] != ref[i : i + 1]:
+            return {"place": i, "mine": spelled(mine[i : i + 4]), "ref": spelled(ref[i : i + 4])}
+    return {}
+
+
+def spelled(tokens: Sequence[bytes]) -> str:
+    return " ".join(repr(token.decode(errors="backslashreplace")) for token in tokens) or "-"
