@@ -78,7 +78,7 @@ def test_the_weights_with_the_fewest_errors_are_kept_whatever_the_loss(tmp_path,
 def test_training_never_looks_at_the_test(tmp_path, monkeypatch):
     read, parts = images.read, []
     monkeypatch.setattr(
-        images, "read", lambda name, size=None, part="train": parts.append(part) or read(name, size, part)
+        images, "read", lambda name, size=None, part="train", *rest: parts.append(part) or read(name, size, part, *rest)
     )
     made = trained(tmp_path)
     training.open_sources(made.config, made.codec)
@@ -166,6 +166,23 @@ def test_a_folder_of_ones_own_is_private_and_must_stay_as_it_was(tmp_path):
     (tmp_path / "tones" / "dark" / "0.png").unlink()
     with pytest.raises(TrainingError, match="has changed since the run began"):
         training.open_split(made.config)
+
+
+@pytest.mark.parametrize("learnt, tested", [("L", "RGB"), ("RGB", "L")])
+def test_a_folders_test_is_brought_to_the_colours_that_were_learnt(learnt, tested, tmp_path):
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    for part, mode in (("train", learnt), ("test", tested)):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i, pixels in enumerate(drawn):
+                Image.fromarray(pixels + (name == "b")).convert(mode).save(tmp_path / part / name / f"{i}.png")
+    plan = training.plan("resnet20", tmp_path, size=8, steps=1, batch_size=4)
+    test = training.open_test(plan.config, plan.codec)
+    (batch,) = test.whole(12)
+    assert batch.inputs[0].shape == (12, 1 if learnt == "L" else 3, 8, 8)
+    first = plan.codec.read(tmp_path / "test" / "a" / "0.png")  # as `classify` reads it
+    assert np.array_equal(batch.inputs[0][0], plan.codec.numbers(first[None])[0])
 
 
 def test_a_learners_classifier_is_trained_as_ours(tmp_path):

@@ -238,17 +238,20 @@ class Shown:
         return Batch((self.form.numbers(pixels),), labels, len(labels))
 
 
-def read(name_or_path: str | Path, size: int | None = None, part: str = "train") -> ImageSet:
+def read(
+    name_or_path: str | Path, size: int | None = None, part: str = "train", channels: int | None = None
+) -> ImageSet:
     """One part of the data set of that name, or of a folder of image files, a sub-folder for each class.
 
     size: height and width to bring the images to; None: their own, of a folder FOLDER_SIZE. part: "train" or "test";
-    a folder has both where its sub-folders are train/ and test/, with the classes below. Raises DataError.
+    a folder has both where its sub-folders are train/ and test/, with the classes below. channels: of the images of a
+    folder, 1 or 3; None: 3 where one of them has colours. Raises DataError.
     """
     if size is not None and not 1 <= size <= 1024:
         raise DataError(f"size must be from 1 to 1024 pixels, got {size}")
     known = sets.known(str(name_or_path))
     if known is None:
-        return _folder(Path(os.path.expanduser(name_or_path)), size or FOLDER_SIZE, part)
+        return _folder(Path(os.path.expanduser(name_or_path)), size or FOLDER_SIZE, part, channels)
     if known.unit != "image":
         holds = "pairs of texts" if known.unit == "pair" else "text"
         raise DataError(
@@ -309,7 +312,7 @@ def _cifar(name: str, part: str) -> tuple[Images, tuple[str, ...], str, str]:
     return images, classes, sha256, str(path)
 
 
-def _folder(path: Path, size: int, part: str) -> ImageSet:
+def _folder(path: Path, size: int, part: str, channels: int | None) -> ImageSet:
     if not os.path.isdir(path):
         what = "is no folder" if os.path.exists(path) else "is not there"
         raise DataError(
@@ -338,7 +341,7 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
                 continue
             digest.update(file.relative_to(path).as_posix().encode() + b"\0" + raw)
             colours |= image.mode not in GREY
-            found.append(_pixels(image, size, 3))  # small at once: a folder of photographs fills any memory
+            found.append(_pixels(image, size, channels or 3))  # small at once: a folder of photographs fills any memory
             labels.append(len(classes))
         if len(found) > before:
             classes.append(folder.name)
@@ -347,7 +350,7 @@ def _folder(path: Path, size: int, part: str) -> ImageSet:
             f"{path} holds PNG or JPEG images of {len(classes)} classes: it takes two sub-folders or more, "
             f"named by their classes ({skipped} files are no such images)"
         )
-    pixels = np.stack(found)[..., : 3 if colours else 1]
+    pixels = np.stack(found)[..., : channels or (3 if colours else 1)]
     origin = f"{path}, {len(found)} images" + (f", {skipped} left out (no PNG or JPEG)" if skipped else "")
     images = Images(pixels, np.array(labels))
     source = str(path.resolve())

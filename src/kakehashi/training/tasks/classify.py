@@ -65,7 +65,7 @@ def open_test(config: RunConfig, codec: Form, part: str) -> Shown:
     """The images that training never sees. Raises DataError where there are none, TrainingError for other classes."""
     if part != "test":
         raise TrainingError(f"{config.data.name} has no part {part!r}: images are divided into train, val and test")
-    found = images.read(config.data.source, config.data.size, "test")
+    found = images.read(config.data.source, config.data.size, "test", codec.channels)
     if found.classes != codec.classes:
         raise TrainingError(
             f"the classes to test are {', '.join(found.classes)}, and {', '.join(codec.classes)} were learnt"
