@@ -377,7 +377,7 @@ def data_get(name: Annotated[str, typer.Argument(help=t("cli.data.name_option"))
 
 @data.command("show", help=t("cli.data.show"))
 def data_show(
-    name: Annotated[str, typer.Argument(help=t("cli.train.data"))],
+    name: Annotated[str, typer.Argument(help=t("cli.data.what"))],
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
     unit: Annotated[str | None, typer.Option(help=t("cli.data.unit"))] = None,
 ) -> None:
