@@ -301,6 +301,8 @@ def test_llamas_older_files_are_read(folder):
     rewrite(folder, lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}))
     change(folder / "config.json", head_dim="drop", rope_theta="drop", pretraining_tp=1)
     same_answers(load_hf(folder), expected, 11, 9)
+    change(folder / "config.json", head_dim=None, rope_theta=None)
+    same_answers(load_hf(folder), expected, 11, 9)
     change(folder / "config.json", rope_scaling={"type": "linear", "factor": 2.0})
     assert load_hf(folder).config.scaling == llama.Scaling("linear", 2.0)
 
@@ -348,6 +350,10 @@ def test_what_a_config_leaves_out_is_what_transformers_assumes(name, tmp_path):
     [
         (lambda w: w.pop("model.norm.weight"), "lacks the weight norm.weight"),
         (lambda w: [w.pop(each) for each in list(w)[:3]], "lacks the weight .* and 2 more"),
+        (
+            lambda w: w.update({"base.norm.weight": w.pop("model.norm.weight")}),
+            "lacks the weight norm.weight, and has a weight that is not the model's: base.norm.weight",
+        ),
         (lambda w: w.update({"model.layers.9.mlp.extra": torch.ones(2)}), "not the model's: layers.9.mlp.extra"),
         (lambda w: w.update({"model.norm.weight": torch.ones(23)}), r"norm.weight is \(23,\), .* \(24,\)"),
         (
@@ -357,7 +363,7 @@ def test_what_a_config_leaves_out_is_what_transformers_assumes(name, tmp_path):
         (lambda w: w.update({"model.norm.weight": torch.ones(24, dtype=torch.int8)}), "norm.weight is torch.int8"),
         (lambda w: w.update({"norm.weight": torch.ones(24)}), "norm.weight, which was there before"),
     ],
-    ids=["missing", "three missing", "extra", "shape", "dtypes", "integers", "twice"],
+    ids=["missing", "three missing", "renamed", "extra", "shape", "dtypes", "integers", "twice"],
 )
 def test_a_weight_that_does_not_fit_is_named(folder, edit, message):
     rewrite(folder, edit)
@@ -389,6 +395,9 @@ def test_a_tied_head_that_is_another_matrix_is_named(gpt2_folder):
         ({"hidden_size": "drop"}, "does not say hidden_size"),
         ({"hidden_size": 23}, r"embed_tokens.weight is \(11, 24\), .* \(11, 23\)"),
         ({"hidden_size": 24.5}, "n_embd must be a whole number, got 24.5"),
+        ({"hidden_size": True}, "n_embd must be a whole number, got True"),
+        ({"vocab_size": 10**30}, "vocab_size must be below 2147483648, got 10000"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false, got 'false'"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "factor of Scaling must be at least 1, got 0.5"),
         ({"num_key_value_heads": 4}, "n_heads must be a multiple of n_kv_heads, got 6 and 4"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}, which our model does not compute"),
@@ -463,6 +472,8 @@ def test_files_that_cannot_be_read_are_named(folder, tmp_path):
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:-8])
     says("cannot read .*model.safetensors")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+    says("cannot read .*model.safetensors: .* run git lfs pull")
     (folder / "model.safetensors").unlink()
     says("has no model.safetensors$")
     (folder / "pytorch_model.bin").write_bytes(b"")
@@ -479,8 +490,10 @@ def test_files_that_cannot_be_read_are_named(folder, tmp_path):
     ]:
         index.write_text(content, encoding="utf-8")
         says(message)
-    (folder / "config.json").write_text("[]", encoding="utf-8")
+    (folder / "config.json").write_text("\ufeff[]", encoding="utf-8")  # as some editors write
     says("must hold an object")
+    (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    says("is not JSON: maximum recursion depth")
     (folder / "config.json").unlink()
     says("cannot read .*config.json")
 
@@ -535,6 +548,25 @@ def test_nothing_is_written_over_another_model(folder):
     (folder / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConvertError, match="cannot write in"):
         save_hf(llama.Llama(CASES["tied"][1]), folder / "file")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("most", [100, 20_000])  # too little for the tokenizer, for the weights
+def test_what_could_not_be_written_leaves_nothing(most, tmp_path):
+    """A full disk, at whatever file; then there is room again."""
+    import resource
+
+    model = randomise(llama.Llama(replace(CASES["tied"][1], n_hidden=400)), 0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(Mistake, match="cannot write .*free some space"):
+            save_hf(model, tmp_path / "hf", BPETokenizer.train(["ab"], 258))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "hf").iterdir())
+    save_hf(model, tmp_path / "hf")
+    load_hf(tmp_path / "hf")
 
 
 # --- Runs ---

@@ -35,6 +35,9 @@ SIZES = {  # our Config's field: the key of config.json
     },
 }
 BROKEN = ("eps", "theta", "dropout")  # fields that need not be whole
+FLAGS = ("tied", "qkv_bias", "out_bias", "mlp_bias")
+MOST = 2**31  # below it all sizes lie
+SHOWN = 80  # characters of a value in a message
 # Keys of config.json that change no number that a model gives for its tokens
 HARMLESS = """
     _name_or_path bos_token_id chunk_size_feed_forward dtype eos_token_id gradient_checkpointing id2label
@@ -63,13 +66,23 @@ class _Said:
     def must(self, key: str, *computed: Any) -> None:
         """Refuse a value that is none of those we compute."""
         if (value := self.take(key)) is not None and value not in computed:
-            raise ConvertError(f"{self.place}: {key} is {value!r}, and our model computes {computed[0]!r} alone")
+            raise ConvertError(f"{self.place}: {key} is {_short(value)}, and our model computes {computed[0]!r} alone")
+
+    def flag(self, key: str) -> bool:
+        """Whether the key is true. Refuses what is no truth value: "false" is not."""
+        if type(value := self.take(key, False)) not in (bool, type(None)):
+            raise ConvertError(f"{self.place}: {key} must be true or false, got {_short(value)}")
+        return bool(value)
 
     def done(self) -> None:
         """Refuse what is left over, but for what says nothing."""
         for key, value in self.values.items():
             if value is not None and key not in HARMLESS:
-                raise ConvertError(f"{self.place}: {key} is {value!r}, which our model does not compute")
+                raise ConvertError(f"{self.place}: {key} is {_short(value)}, which our model does not compute")
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:SHOWN]
 
 
 def understood(content: Mapping[str, Any], place: str) -> tuple[Family, Any]:
@@ -93,11 +106,13 @@ def _config(family: Family, kind: str, said: _Said) -> Any:
     values |= _gpt2_values(said, values) if kind == "gpt2" else _llama_values(said, kind, values)
     said.done()
     for name, value in values.items():
-        wanted = int | float if name in BROKEN else int
-        if value is not None and name != "scaling" and not isinstance(value, wanted):
-            raise ConvertError(
-                f"{said.place}: {name} must be a {'' if name in BROKEN else 'whole '}number, got {value!r}"
-            )
+        if value is None or name in FLAGS or name == "scaling":
+            continue
+        if type(value) is not int and not (name in BROKEN and type(value) is float):
+            kind = "number" if name in BROKEN else "whole number"
+            raise ConvertError(f"{said.place}: {name} must be a {kind}, got {_short(value)}")
+        if value >= MOST and name != "theta":
+            raise ConvertError(f"{said.place}: {name} must be below {MOST}, got {_short(value)}")
     return family.Config(**values)
 
 
@@ -121,20 +136,21 @@ def _llama_values(said: _Said, kind: str, sizes: Mapping[str, Any]) -> dict[str,
     values = {
         "n_kv_heads": said.take("num_key_value_heads", {"llama": None, "mistral": 8, "qwen2": 32}[kind]),
         "head_dim": said.take("head_dim"),
-        "tied": bool(said.take("tie_word_embeddings")),
-        "qkv_bias": kind == "qwen2" or bool(said.take("attention_bias")),
+        "tied": said.flag("tie_word_embeddings"),
+        "qkv_bias": kind == "qwen2" or said.flag("attention_bias"),
     }
     if kind == "llama":
-        values |= {"out_bias": values["qkv_bias"], "mlp_bias": bool(said.take("mlp_bias"))}
+        values |= {"out_bias": values["qkv_bias"], "mlp_bias": said.flag("mlp_bias")}
     elif kind == "mistral":
         values["window"] = said.take("sliding_window", 4096)
     else:
         values["window"] = _qwen2_window(said, sizes["n_layers"])
-    theta = said.take("rope_theta", 10000.0)
+    theta = said.take("rope_theta")
     # transformers 5 says rope_parameters, 4 rope_theta and rope_scaling
     ropes = [said.take(key) for key in ("rope_scaling", "rope_parameters")]
     rope = _Said(f"{said.place}: RoPE", ropes[0] or ropes[1] or {})
-    values["theta"] = rope.take("rope_theta", theta)
+    theta = rope.take("rope_theta", theta)
+    values["theta"] = 10000.0 if theta is None else theta
     values["scaling"] = _scaling(rope, sizes["block_size"])
     rope.done()
     return values
@@ -142,7 +158,7 @@ def _llama_values(said: _Said, kind: str, sizes: Mapping[str, Any]) -> dict[str,
 
 def _qwen2_window(said: _Said, n_layers: int) -> int | None:
     """The window of all layers; a window in some of them is refused."""
-    used, window = said.take("use_sliding_window"), said.take("sliding_window", 4096)
+    used, window = said.flag("use_sliding_window"), said.take("sliding_window", 4096)
     first = said.take("max_window_layers", 28)  # the layers from this one on have the window
     types = said.take("layer_types")
     if types is None:

@@ -13,10 +13,10 @@ class ConvertError(Mistake):
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a BOM there
     except OSError as error:
         raise ConvertError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConvertError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ConvertError(f"{path} must hold an object, got {str(content)[:80]!r}")

@@ -1,6 +1,5 @@
 """A model from a folder, and into one."""
 
-import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,8 +26,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 def is_hf(folder: str | Path) -> bool:
     """Whether a folder's config.json is Hugging Face's."""
     try:
-        return "model_type" in json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "model_type" in read_json(Path(folder) / "config.json")
+    except ConvertError:
         return False
 
 
@@ -119,6 +118,17 @@ def save_hf(model: nn.Module, folder: str | Path, tokenizer: Any = None, *, shar
         raise ConvertError(f"cannot write in {folder}: {error.strerror or error}") from error
     if taken:  # another model's shards or index would be read in place of these
         raise ConvertError(f"{folder} is not empty: choose a new folder")
+    try:
+        _save_tokenizer(tokenizer, folder)
+        write(folder, weights, shard_bytes)
+        atomic_write(folder / "config.json", as_json(content))  # last: with it the folder is a model
+    except BaseException:
+        for path in folder.iterdir():  # so that it is empty again for who has made room
+            path.unlink()
+        raise
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     if isinstance(tokenizer, CharTokenizer):
         atomic_write(folder / TOKENIZER, as_json(tokenizer.to_dict()))
     elif tokenizer is not None:
@@ -126,8 +136,6 @@ def save_hf(model: nn.Module, folder: str | Path, tokenizer: Any = None, *, shar
         names = {number: text for text, number in tokenizer.special.items()}
         said = {"bos_token": names[tokenizer.begin], "eos_token": names[tokenizer.end]}
         atomic_write(folder / "tokenizer_config.json", as_json({"tokenizer_class": "PreTrainedTokenizerFast", **said}))
-    write(folder, weights, shard_bytes)
-    atomic_write(folder / "config.json", as_json(content))  # last: with it the folder is a model
 
 
 def _of(model: Any) -> tuple[Family, Any]:

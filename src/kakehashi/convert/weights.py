@@ -15,7 +15,8 @@ from kakehashi.paths import atomic_write
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What older files hold beside weights: masks and frequencies, which the model makes itself
-COMPUTED = r"^h\.\d+\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$"
+COMPUTED = r"^h\.\d+\.attn\.(masked_)?bias$|(^|\.)rotary_emb\.inv_freq$"
+LFS = b"version https://git-lfs"  # how Git LFS begins the file that stands for one not fetched yet
 
 
 class Weights(Mapping[str, Tensor]):
@@ -27,7 +28,7 @@ class Weights(Mapping[str, Tensor]):
             try:
                 opened = safetensors.safe_open(folder / file, "pt")
             except (OSError, safetensors.SafetensorError) as error:
-                raise ConvertError(f"cannot read {folder / file}: {error}") from error
+                raise ConvertError(f"cannot read {folder / file}: {_why(folder / file, error)}") from error
             for key in opened.keys():
                 name = key.removeprefix(prefix)
                 if name in self.places:
@@ -44,6 +45,15 @@ class Weights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+def _why(path: Path, error: Exception) -> str:
+    """What is wrong with a file of weights that does not open."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(len(LFS)) == LFS:
+                return "it only says where Git LFS has the weights; run git lfs pull"
+    return str(error)
 
 
 def _files(folder: Path) -> list[str]:
@@ -64,11 +74,13 @@ def _files(folder: Path) -> list[str]:
 
 
 def same_names(place: Any, wanted: Set[str], found: Set[str]) -> None:
-    lacking = wanted - found
-    if names := lacking or found - wanted:
-        what = "lacks the weight" if lacking else "has a weight that is not the model's:"
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ConvertError(f"{place} {what} {min(names)}{more}")
+    lacking, left_over = wanted - found, found - wanted
+    said = []
+    for what, names in (("lacks the weight", lacking), ("has a weight that is not the model's:", left_over)):
+        if names:
+            said.append(f"{what} {min(names)}" + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+    if said:
+        raise ConvertError(f"{place} {', and '.join(said)}")
 
 
 def same_shape(place: Any, name: str, found: torch.Size, wanted: torch.Size) -> None:

@@ -16,7 +16,7 @@ from kakehashi.paths import atomic_write
 from kakehashi.tokenizers import piece_formats
 from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer
-from kakehashi.tokenizers.char import END, CharTokenizer, TokenizerError, UnknownCharacter
+from kakehashi.tokenizers.char import END, SHOWN, CharTokenizer, TokenizerError, UnknownCharacter
 from kakehashi.tokenizers.pieces import PieceTokenizer
 
 __all__ = [
@@ -87,6 +87,8 @@ def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokeniz
     if end is None and config.exists():
         said = _object(config).get("eos_token")
         end = said.get("content") if isinstance(said, dict) else said
+        if not isinstance(end, str | None):
+            raise TokenizerError(f"{config}: eos_token must be the text of a token, got {str(end)[:SHOWN]!r}")
     merges = _text(path.with_name("merges.txt")) if path.name == "vocab.json" else None
     try:
         if merges is not None:
@@ -137,7 +139,7 @@ def save(tokenizer: BPETokenizer | PieceTokenizer, path: str | Path, form: str =
 def _object(path: Path) -> dict:
     try:
         content = json.loads(_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise TokenizerError(f"{path} holds a {type(content).__name__}, a tokenizer is an object")
