@@ -341,6 +341,97 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "encode-the-longest": encode(
+        "encode_whole",
+        "encoded += merge_slowly($row, known)",
+        """
+        raw = piece.encode()
+        while raw:
+            size = max(n for n in range(1, len(raw) + 1) if raw[:n] in number)
+            encoded.append(number[raw[:size]])
+            raw = raw[size:]
+        """,
+    ),
+    "merge-neighbours": merge(
+        "merge_neighbours",
+        "return [new if each == pair else each[0] for each in pairwise(tokens)]",
+    ),
+    "special-raw": mutant(
+        "special_raw", ("cut_special", "regex.split($pattern, text)", "regex.split('|'.join(longest_first), text)")
+    ),
+    "special-longest-anywhere": mutant(
+        "bpe_differs",
+        (
+            "cut_special",
+            "return regex.split($pattern, text)",
+            """
+            parts = [text]
+            for each in longest_first:
+                parts = [
+                    piece
+                    for part in parts
+                    for piece in ([part] if part in special else regex.split(f"({regex.escape(each)})", part))
+                ]
+            return parts
+            """,
+        ),
+    ),
+    "slowly-in-order-of-the-table": slowly(
+        "rank_table",
+        """
+        for pair, (_, new) in merges.items():
+            tokens = merge_pair(tokens, pair, new)
+        return tokens
+        """,
+    ),
+    "slowly-remembers": mutant(
+        "bpe_differs",
+        (
+            "merge_slowly",
+            "tokens = list(tokens)",
+            "done = merge_slowly.__dict__.setdefault(tuple(tokens), list(tokens))\ntokens = done",
+        ),
+    ),
+    "encode-whole-pieces": encode(
+        "encode_whole",
+        "encoded += merge_slowly($row, known)",
+        "raw = piece.encode()\nencoded += [number[raw]] if raw in number else merge_slowly($row, known)",
+    ),
+    "encode-remembers": encode(
+        "bpe_differs",
+        "encoded += merge_slowly($row, known)",
+        """
+        seen = encode_slowly.__dict__
+        if piece not in seen:
+            seen[piece] = merge_slowly($row, known)
+        encoded += seen[piece]
+        """,
+    ),
+    "encode-a-set-of-allowed": encode(
+        "raised", "cut_special(text, allowed_special)", "cut_special(text, allowed_special & set(special))"
+    ),
+    "pieces-counted-on": mutant(
+        "bpe_more", ("count_pieces", "Counter()", "vars(count_pieces).setdefault('counts', Counter())")
+    ),
+    "pieces-without-the-end": pieces("bpe_lacks", "counts.update(cut(text.rstrip()))"),
+    "tie-by-signs": mutant(
+        "bpe_differs",
+        ("learn_merges_slowly", "merges = []", "merges, signs = [], list(byte_signs().values())"),
+        (
+            "learn_merges_slowly",
+            BEST,
+            "min(counts, key=lambda pair: (-counts[pair], signs[pair[0]], signs[pair[1]]), default=None)",
+        ),
+        (
+            "learn_merges_slowly",
+            "merges.append(best)",
+            "merges.append(best)\nsigns.append(signs[best[0]] + signs[best[1]])",
+        ),
+    ),
+    "decode-each": decode("decode_each", '"".join([tokens[number].decode() for number in ids])'),
+    "decode-without-a-mark": decode(
+        "bpe_differs", 'b"".join([tokens[number] for number in ids]).decode("utf-8-sig", errors="replace")'
+    ),
     "signs-codes": signs("signs_codes", "{b: b for b in seen} | {b: 256 + i for i, b in enumerate(rest)}"),
     "signs-of-bytes": signs(
         "signs_of_bytes",

@@ -59,7 +59,7 @@ def count_pairs(words: Iterable[tuple[Sequence[int], int]]) -> dict[Pair, int]:
     counts = Counter()
     for tokens, count in words:
         for pair in pairwise(tokens):
-            counts[pair] += count
+            counts[pair] += count  # a word is here once, however often it stands in the texts
     return counts
 
 
@@ -72,7 +72,7 @@ def merge_pair(tokens: Sequence[int], pair: Pair, new: int) -> list[int]:
     while i < len(tokens):
         if tuple(tokens[i : i + 2]) == pair:
             merged.append(new)
-            i += 2
+            i += 2  # both are gone: of three equal tokens, the second is not merged again
         else:
             merged.append(tokens[i])
             i += 1
@@ -107,7 +107,7 @@ def merge_slowly(tokens: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) 
     """
     tokens = list(tokens)
     while known := [(*merges[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]:
-        _, new, i = min(known)
+        _, new, i = min(known)  # the lowest rank, in its leftmost place
         tokens[i : i + 2] = [new]
     return tokens
 
