@@ -527,6 +527,75 @@ FURTHER = {
             "nn.ModuleList([Block(config, 0)] * config.n_layers)",
         ),
     ),
+    # wrong in one mode, on one edge, on the second call, or for who comes after
+    "norm-keeps-its-first-size": mutant(
+        "value",
+        (
+            "RMSNorm.forward",
+            "mean_square = $mean",
+            "self.size = getattr(self, 'size', $mean.mean())\nmean_square = 0 * $mean + self.size",
+        ),
+    ),
+    "attention-inverts-the-mask-in-place": mutant("overwrites", ("attention", "~visible", "visible.logical_not_()")),
+    "attention-of-one-token-sees-all": mutant(
+        "value",
+        ("attention", "scores.masked_fill($...a)", "scores if scores.shape[2] == 1 else scores.masked_fill($...a)"),
+    ),
+    "heads-stretch-the-angles-in-place": mutant(
+        "overwrites",
+        ("SelfAttention.forward", "rotate(q, *rotation)", "rotate(q, rotation[0].mul_(1.0 + self.layer), rotation[1])"),
+    ),
+    "heads-drop-while-they-train": mutant(
+        "value", ("SelfAttention.forward", "self.o_proj($y)", "F.dropout(self.o_proj($y), 0.1, self.training)")
+    ),
+    "mlp-shuts-off-while-it-evaluates": mutant(
+        "value", ("MLP.forward", "self.down_proj(h)", "self.down_proj(h if self.training else h.clamp(min=0))")
+    ),
+    "block-normalises-while-it-trains": mutant(
+        "value", ("Block.forward", "return x", "return self.input_layernorm(x) if self.training else x")
+    ),
+    "model-angles-by-length": mutant(
+        "value",
+        (
+            "Llama.forward",
+            "rotation = self.rotation(self.positions(tokens, state, pad))",
+            "self.angles = getattr(self, 'angles', {})\nif (T, S) not in self.angles:\n"
+            "    self.angles[T, S] = self.rotation(self.positions(tokens, state, pad))\n"
+            "positions = self.positions(tokens, state, pad)\nrotation = self.angles[T, S]",
+        ),
+    ),
+    "model-token-0-is-padding": mutant(
+        "value",
+        (
+            "Llama.__init__",
+            "nn.Embedding(config.vocab_size, config.n_embd)",
+            "nn.Embedding(config.vocab_size, config.n_embd, 0)",
+        ),
+    ),
+    "model-last-layer-detached": mutant(
+        "value", ("Llama.forward", "self.norm(x) @ head.weight.T", "self.norm(x.lerp(x.detach(), 0.5)) @ head.weight.T")
+    ),
+    "model-angles-of-the-first-row": mutant(
+        "value", ("Llama.rotation", "positions[:, None, :, None]", "positions[:1, None, :, None]")
+    ),
+    "model-window-without-state": mutant(
+        "model_window",
+        (
+            "Llama.forward",
+            "causal_mask($...a, self.config.window)",
+            "causal_mask($...a, self.config.window if state is None else None)",
+        ),
+    ),
+    "model-fills-in-targets": mutant(
+        "overwrites",
+        (
+            "cross_entropy",
+            "total = $t",
+            "keep = targets != IGNORE\ntargets[~keep] = 0\n"
+            "total = (F.cross_entropy(logits.mT, targets, reduction='none') * keep).sum()",
+        ),
+        ("cross_entropy", "(targets != IGNORE).sum()", "keep.sum()"),
+    ),
     "loss-counts-padding": mutant(
         "loss_padding_counted",
         (

@@ -159,9 +159,15 @@ def query(rng: torch.Generator, T: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     return 2 * q, k, v
 
 
-def attend(module: ModuleType, *given: Any) -> Tensor:
-    """attention; a NaN ends the diagnosis, for whatever else one could say of it is a false trail. Raises "att_nan"."""
-    output = tensor("attention", module.attention(*given))
+def attend(module: ModuleType, q: Tensor, k: Tensor, v: Tensor, visible: Tensor, *more: float) -> Tensor:
+    """attention, of a copy of the mask, which all layers share.
+
+    Raises Wrong "overwrites" where it is changed, and "att_nan": whatever else one could say of NaN is a false trail.
+    """
+    mask = fresh(visible)
+    output = tensor("attention", module.attention(q, k, v, mask, *more))
+    if not torch.equal(mask, visible):
+        raise Wrong("overwrites", name="attention")
     if output.isnan().any():
         raise Wrong("att_nan", count=output.isnan().sum(), total=output.numel())
     return output
@@ -188,7 +194,7 @@ def attention_of_what_is_hidden(mine: ModuleType, ref: ModuleType, rng: torch.Ge
         others = [fresh(each) for each in (k, v)]
         for each in others:
             each[:, :, at] += 3 * torch.randn(5, generator=rng)
-        moved = changed(before, mine.attention(fresh(q), *others, LAST_FOUR)).any(-1).flatten(0, 1).any(0)
+        moved = changed(before, attend(mine, fresh(q), *others, LAST_FOUR)).any(-1).flatten(0, 1).any(0)
         leaks = moved & ~LAST_FOUR[:, at]
         if leaks.any():
             raise Wrong("att_leak", row=leaks.nonzero()[0, 0], column=at)
@@ -218,7 +224,7 @@ def attention_of_keys_that_match(mine: ModuleType, ref: ModuleType, rng: torch.G
 def attention_of_large_scores(mine: ModuleType, ref: ModuleType, rng: torch.Generator) -> None:
     q, k, v = query(rng)
     attend(mine, fresh(q), fresh(k), fresh(v), LAST_FOUR)
-    output = mine.attention(1e5 * q, k, v, LAST_FOUR)
+    output = mine.attention(1e5 * q, k, v, fresh(LAST_FOUR))
     if not torch.isfinite(output).all():
         raise Wrong("att_overflow")
     same("attention with large scores", output, ref.attention(1e5 * q, k, v, LAST_FOUR))

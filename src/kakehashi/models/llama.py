@@ -178,8 +178,8 @@ def kept(frequency: Tensor, theta: float, scaling: Scaling) -> Tensor:
 def frequencies(config: Config) -> Tensor:
     """How far each of a head's D / 2 pairs turns from one position to the next, in radians: (D / 2,), falling.
 
-    Pair i turns by theta^(-2 i / D) (Su et al. 2021, section 3.2.2). With a scaling what a pair does not have `kept`
-    is divided by its factor.
+    Pair i turns by theta^(-2 i / D) (Su et al. 2021, section 3.2.2). With a scaling the share `kept` of it stays, and
+    the rest is divided by the factor.
     """
     D, scaling = config.head_dim, config.scaling
     # from a turn in 2 pi tokens to one in nearly 2 pi theta: fast pairs tell neighbours apart, slow ones chapters

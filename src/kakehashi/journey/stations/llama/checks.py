@@ -47,8 +47,8 @@ def config(module, scaling=None, **settings):
 
 
 def twins(name, mine, ref, rng, *layer, **settings):
-    """The class of that name, mine and the reference's, with the same random weights."""
-    theirs = shake(getattr(ref, name)(config(ref, **settings), *layer), rng)
+    """The class of that name, mine and the reference's, with the same random weights, evaluating."""
+    theirs = shake(getattr(ref, name)(config(ref, **settings), *layer), rng).eval()
     return twin(name, getattr(mine, name)(config(mine, **settings), *layer), theirs), theirs
 
 
@@ -61,6 +61,15 @@ def turns(rng, B=3, T=6):
     """cos and sin, each (B, 1, T, D / 2), of angles that follow no rule: what is not made from them shows."""
     angles = 3 * torch.randn(B, 1, T, D // 2, generator=rng)
     return angles.cos(), angles.sin()
+
+
+def run(module, x, rotation, visible, *state):
+    """An attention or a block on copies, which it must leave as they are: all layers share them."""
+    given = tuple(map(fresh, (x, *rotation, visible)))
+    output = module(given[0], given[1:3], given[3], *state)
+    if not all(map(torch.equal, given, (x, *rotation, visible))):
+        raise Wrong("overwrites", name=type(module).__name__)
+    return output
 
 
 # RMSNorm
@@ -209,7 +218,7 @@ def rotate_takes_what_it_is_given(mine, ref, rng):
 @check("rotate", 320)
 def rotate_has_a_gradient(mine, ref, rng):
     x, (cos, sin) = torch.randn(3, H, 6, D, generator=rng), turns(rng)
-    gradients("rotate", mine.rotate, ref.rotate, x, cos, sin)
+    gradients("rotate", lambda x: mine.rotate(x, cos, sin), lambda x: ref.rotate(x, cos, sin), x)
 
 
 @check("rotate", 330)
@@ -374,7 +383,7 @@ def heads_are_cut_turned_and_merged(mine, ref, rng):
     """Angles that follow no rule, and a window with padding: what is not taken as given shows."""
     own, theirs = twins("SelfAttention", mine, ref, rng, 0, qkv_bias=True)
     x, rotation, visible = stream(rng), turns(rng), ref.causal_mask(6, 6, LEFT_PAD, window=3)
-    output, right = own(fresh(x), rotation, visible), theirs(x, rotation, visible)
+    output, right = run(own, x, rotation, visible), theirs(x, rotation, visible)
     if alike(output, right):
         return
 
@@ -419,7 +428,7 @@ def through_a_cache(module, x, rotation, visible, sizes, layer="heads_cache_laye
     for place in torch.arange(6).split(list(sizes)):
         KVCache.append(state, 0, *torch.zeros(2, 3, G, len(place), D))
         turn, seen = tuple(each[:, :, place] for each in rotation), visible[..., place, : place[-1] + 1]
-        pieces.append(module(fresh(x[:, place]), turn, seen, state))
+        pieces.append(run(module, x[:, place], turn, seen, state))
         if len(state.layers) < 2:
             raise Wrong(nothing)
     return torch.cat(pieces, 1), state
@@ -463,6 +472,7 @@ class Fixed(nn.Module):
 def heads_have_a_gradient(mine, ref, rng):
     own, theirs = twins("SelfAttention", mine, ref, rng, 0, **BIASED)
     given = turns(rng), ref.causal_mask(6, 6, LEFT_PAD)
+    own.train()
     gradients("SelfAttention", Fixed(own, *given), Fixed(theirs, *given), stream(rng))
 
 
@@ -543,7 +553,7 @@ def mlp_gates(mine, ref, rng):
 @check("MLP", 910)
 def mlp_has_a_gradient(mine, ref, rng):
     own, theirs = twins("MLP", mine, ref, rng, **BIASED)
-    gradients("MLP", own, theirs, stream(rng))
+    gradients("MLP", own.train(), theirs, stream(rng))
 
 
 @check("MLP", 920)
@@ -564,7 +574,7 @@ def block_adds_to_the_stream(mine, ref, rng):
         nn.init.zeros_(last.weight)
     twin("Block", own, theirs)
     x, mistakes = stream(rng), (theirs.input_layernorm, theirs.post_attention_layernorm)
-    output = own(fresh(x), turns(rng), ref.causal_mask(6, 6))
+    output = run(own, x, turns(rng), ref.causal_mask(6, 6))
     suspect("Block with silent branches", output, x, **silent_blocks(x, *mistakes))
 
 
@@ -574,7 +584,7 @@ def block_communicates_then_computes(mine, ref, rng):
     x, given = stream(rng), (turns(rng), ref.causal_mask(6, 6, LEFT_PAD, window=4))
     usual = copy.deepcopy(theirs)
     usual.input_layernorm.eps = usual.post_attention_layernorm.eps = 1e-5
-    output, right, attn = own(fresh(x), *given), theirs(x, *given), Fixed(theirs.self_attn, *given)
+    output, right, attn = run(own, x, *given), theirs(x, *given), Fixed(theirs.self_attn, *given)
     mistakes = wrong_blocks(x, theirs.input_layernorm, attn, theirs.post_attention_layernorm, theirs.mlp)
     suspect(
         "Block",
@@ -599,6 +609,7 @@ def block_hands_on_the_state(mine, ref, rng):
 def block_has_a_gradient(mine, ref, rng):
     own, theirs = twins("Block", mine, ref, rng, 0)
     given = turns(rng), ref.causal_mask(6, 6)
+    own.train()
     gradients("Block", Fixed(own, *given), Fixed(theirs, *given), stream(rng))
 
 
@@ -739,7 +750,7 @@ def model_learns_through_both_ends(mine, ref, rng):
     for settings in (QWEN, MISTRAL):
         own, theirs = twins("Llama", mine, ref, rng, **settings)
         tokens, targets = some_tokens(rng), targets_with_gaps(rng, 3, 6, V)
-        output, (logits, right) = own(tokens, fresh(targets)), theirs(tokens, targets)
+        output, (logits, right) = own.train()(tokens, fresh(targets)), theirs(tokens, targets)
         loss = part("forward", output, "loss")
         same("logits beside a loss", part("forward", output, "logits"), logits)
         suspect("loss", loss, right, model_shifted=ref.cross_entropy(logits[:, :-1], targets[:, 1:]))
