@@ -1,5 +1,6 @@
 """The benchmarks' own machinery: turns, goals, tables, the peer's model."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,13 +14,14 @@ import torch
 
 from kakehashi import Mistake, models, training
 from kakehashi.cli.app import app
+from kakehashi.runs import Run
 from kakehashi.training import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import benchmarks  # noqa: E402
-from benchmarks import autograd, ladder, names, peer_lstm, peer_nanogpt, table  # noqa: E402
+from benchmarks import autograd, ladder, names, peer_lstm, peer_nanogpt, table, twins  # noqa: E402
 from benchmarks.rows import measure  # noqa: E402
 
 
@@ -394,3 +396,23 @@ def test_the_races_of_bench_autograd_give_rows(monkeypatch, tmp_path):
     rows = benchmarks.run("autograd", only=races)["rows"]
     assert all(each["ratio"] > 0 for each in rows)
     assert {each["command"] for each in rows} == {f"kakehashi bench autograd --only {piece}" for piece in races}
+
+
+def test_the_twins_are_measured_on_images_that_they_are_trained_on(monkeypatch, tmp_path):
+    for name, value in (("DATA", "digits"), ("SIZE", 8), ("PART", 40), ("MOMENTS", 2)):
+        monkeypatch.setattr(twins, name, value)
+    curve = twins.learnt("resnet20", 2, tmp_path)
+    assert [step for step, _ in curve.errors] == [0, 1, 2]
+    run = Run.open(tmp_path / "resnet20")
+    images, _ = training.open_sources(run.config, run.codec)
+    batch = next(images.whole(40))
+    with torch.no_grad():
+        answers = run.load_model()(torch.from_numpy(batch.inputs[0])).logits.argmax(1).numpy()
+    assert min(error for _, error in curve.errors) == pytest.approx(np.mean(answers != batch.targets))
+
+
+def test_the_twins_are_named_apart_where_their_curves_end_together():
+    figure = twins.draw({net: twins.Curve(((0, 0.9), (1, 0.5), (2, 0.1)), 1.0) for net in twins.NETS})
+    figure.draw_without_rendering()
+    boxes = sorted((label.get_window_extent() for label in figure.axes[0].texts), key=lambda box: box.y0)
+    assert len(boxes) == 4 and all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
