@@ -154,6 +154,22 @@ def test_a_method_is_not_blamed_for_another_that_it_calls():
     assert failures(station, wrong, ["Value.__add__"]) and failures(station, wrong, ["Value.__neg__"])
 
 
+def test_a_layer_is_not_blamed_for_what_its_methods_do_wrong():
+    station = stations.find("transformer")
+    edits = (
+        source.Edit("Attention.heads", "$cut.transpose(1, 2)", "$cut"),
+        source.Edit("DecoderLayer.look_back", "$all.tril(N - T)", "$all"),
+        source.Edit("DecoderLayer.look_at_source", "*state.source[self.layer]", "*state.source[0]"),
+        source.Edit("Transformer.__init__", "self.encoder_norm = $norm", "pass"),
+        source.Edit("Transformer.embed", "return $x", "return x[:1]"),
+    )
+    wrong = source.inject(source.read(station.reference), edits).source
+    mistaken = {edit.symbol for edit in edits}
+    classes = {symbol.split(".")[0] for symbol in mistaken}
+    rest = [symbol for symbol in station.symbols if symbol.split(".")[0] in classes and symbol not in mistaken]
+    assert failures(station, wrong, rest) == []
+
+
 def test_methods_that_call_each_other_without_end_are_named_in_the_house():
     station = stations.find("value")
     edits = (

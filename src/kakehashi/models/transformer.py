@@ -227,7 +227,7 @@ class DecoderLayer(nn.Module):
         return self.attention(x, keys, values, visible)
 
     def look_at_source(self, x: Tensor, state: "Memory") -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+        """At the source, as `read` left it in the state: (B, T, C) -> (B, T, C)."""
         # the source's keys and values do not depend on x: `read` makes them once a text
         return self.cross(x, *state.source[self.layer], state.visible)
 

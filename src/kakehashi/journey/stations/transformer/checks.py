@@ -1,6 +1,7 @@
 """Checks of the Transformer station. B = 4, S = 7, T = 5, H = 3, D = 6, C = 18, hidden 10, V = 11, two layers each.
 
-No two that code could take for each other are equal. Most symbols are methods: the rest of their class is given.
+No two that code could take for each other are equal. Dropout is compared with the learner's own result in eval(), which
+another check judges.
 """
 
 import copy
@@ -48,11 +49,22 @@ def some_heads(rng, N=S):
     return torch.randn(2, B, H, N, D, generator=rng).unbind()
 
 
-def twins(name, mine, ref, rng, *more, **settings):
-    """A class of both modules with the same random weights, evaluating."""
-    settings = SIZES | settings
+def alone(symbol, mine, ref):
+    """A class that has one method of the learner's, with the helpers they gave it, and all else from the reference."""
+    name, method = symbol.split(".")
+    own, theirs = getattr(mine, name), getattr(ref, name)
+    if method == "__init__":  # its super() asks for the learner's class
+        return type(name, (own,), {each: vars(theirs)[each] for each in ("embed", "new_state", "forward")})
+    return type(
+        name, (theirs,), {each: vars(own)[each] for each in vars(own) if each == method or each not in vars(theirs)}
+    )
+
+
+def twins(symbol, mine, ref, rng, *more, **settings):
+    """The class of a method, `alone`, and the reference's, with the same random weights, evaluating."""
+    name, settings = symbol.split(".")[0], SIZES | settings
     theirs = shake(getattr(ref, name)(ref.Config(**settings), *more), rng).eval()
-    return twin(name, getattr(mine, name)(mine.Config(**settings), *more), theirs), theirs
+    return twin(name, alone(symbol, mine, ref)(mine.Config(**settings), *more), theirs), theirs
 
 
 class Call(nn.Module):
@@ -139,7 +151,7 @@ def attention_is_a_weighted_mean(mine, ref, rng):
 
 @check("Attention.heads", 300)
 def heads_are_cut(mine, ref, rng):
-    own, theirs = twins("Attention", mine, ref, rng)
+    own, theirs = twins("Attention.heads", mine, ref, rng)
     for x in (stream(rng), stream(rng, 1, 1)):
         rows, N, _ = x.shape
         suspect_call(
@@ -158,7 +170,7 @@ def keys_and_values(layer, x):
 
 @check("Attention.keys_and_values", 350)
 def keys_and_values_have_projections_of_their_own(mine, ref, rng):
-    own, theirs = twins("Attention", mine, ref, rng)
+    own, theirs = twins("Attention.keys_and_values", mine, ref, rng)
     x = stream(rng, T=S)
     q, k, v = (theirs.heads(each(x)) for each in (theirs.q, theirs.k, theirs.v))
     suspect_call(
@@ -176,7 +188,7 @@ def keys_and_values_have_projections_of_their_own(mine, ref, rng):
 @check("Attention.forward", 400)
 def queries_look_at_the_keys_they_are_given(mine, ref, rng):
     """At another text with padding, at the own one with a cache, and one token at another text."""
-    own, theirs = twins("Attention", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("Attention.forward", mine, ref, rng, dropout=DROPOUT)
     keys, values = some_heads(rng)
     for x, visible in ((stream(rng), SEEN), (stream(rng), table(0)(T, S)), (stream(rng, T=1), SEEN)):
         q = theirs.heads(theirs.q(x))
@@ -203,14 +215,14 @@ def queries_look_at_the_keys_they_are_given(mine, ref, rng):
 @check("Attention.forward", 410)
 def queries_lose_keys_in_training(mine, ref, rng):
     """One key, weight 1, no mixing behind: what each head gives is 0 or the value / (1 - p)."""
-    own, theirs = twins("Attention", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("Attention.forward", mine, ref, rng, dropout=DROPOUT)
     with torch.no_grad():
         theirs.out.weight.copy_(torch.eye(C))
         theirs.out.bias.zero_()
-    twin("Attention", own, theirs).train()
+    twin("Attention", own, theirs)
     value = torch.rand(300, H, 1, D, generator=rng) + 1
-    right = value.transpose(1, 2).reshape(300, 1, C)
-    output = own(stream(rng, 300, 1), value, fresh(value), torch.ones(1, 1).bool())
+    given = stream(rng, 300, 1), value, fresh(value), torch.ones(1, 1).bool()
+    right, output = own(*given), own.train()(*given)
     if alike(output, right):
         raise Wrong("look_dropout_missing")
     drops("Attention.forward", output, right)
@@ -224,7 +236,7 @@ def queries_lose_keys_in_training(mine, ref, rng):
 
 @check("FeedForward.forward", 500)
 def feed_forward_widens_and_returns(mine, ref, rng):
-    own, theirs = twins("FeedForward", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("FeedForward.forward", mine, ref, rng, dropout=DROPOUT)
     for x in (stream(rng), stream(rng, 1, 1)):
         h = theirs.up(x)
         suspect_call(
@@ -243,19 +255,20 @@ def feed_forward_widens_and_returns(mine, ref, rng):
 @check("FeedForward.forward", 510)
 def feed_forward_drops_hidden_units(mine, ref, rng):
     """Each hidden unit is 1 and is read by two features of the output: both are 0, or both 1 / (1 - p)."""
-    own, theirs = twins("FeedForward", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("FeedForward.forward", mine, ref, rng, dropout=DROPOUT)
     with torch.no_grad():
         for value in theirs.parameters():
             value.zero_()
         theirs.up.bias.fill_(1.0)
         theirs.down.weight[torch.arange(C), torch.arange(C) % (C // 2)] = 1.0
-    output = twin("FeedForward", own, theirs).train()(stream(rng, 8, 9))
-    if alike(output, torch.ones_like(output)):
+    x = stream(rng, 8, 9)
+    right, output = twin("FeedForward", own, theirs)(x), own.train()(x)
+    if alike(output, right):
         raise Wrong("ff_dropout_missing")
     first, second = output.chunk(2, -1)
     if not torch.equal(first, second):
         raise Wrong("ff_dropout_output")
-    drops("FeedForward.forward", output, torch.ones_like(output))
+    drops("FeedForward.forward", output, right)
 
 
 # Branch
@@ -270,7 +283,7 @@ def branch_adds_to_the_stream(mine, ref, rng):
         return torch.tanh(x @ weight.to(x.dtype)) + given
 
     for norm_first in (False, True):
-        own, theirs = twins("Branch", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
+        own, theirs = twins("Branch.forward", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
         x, given, norm, calls = stream(rng), stream(rng), theirs.norm, []
         own(fresh(x), branch, given)
         if len(calls) != 1:
@@ -294,7 +307,7 @@ def branch_adds_to_the_stream(mine, ref, rng):
 def branch_drops_what_it_adds(mine, ref, rng):
     """Without its norm, a stream of 2 and a branch that says 1: the sum is 2 or 2 + 1 / (1 - p)."""
     for norm_first in (False, True):
-        own, _ = twins("Branch", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
+        own, _ = twins("Branch.forward", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
         own.norm = nn.Identity()
         x = torch.full((B, 9, C), 2.0)
         output = own.train()(fresh(x), lambda x, given: given, torch.ones_like(x))
@@ -325,7 +338,7 @@ def think(layer, x):
 
 @check("EncoderLayer.look_around", 700)
 def source_looks_around(mine, ref, rng):
-    own, theirs = twins("EncoderLayer", mine, ref, rng)
+    own, theirs = twins("EncoderLayer.look_around", mine, ref, rng)
     x = stream(rng, T=S)
     keys, values = theirs.attention.keys_and_values(x)
     suspect_call(
@@ -342,7 +355,7 @@ def source_looks_around(mine, ref, rng):
 @check("EncoderLayer.forward", 720)
 def encoder_looks_then_thinks(mine, ref, rng):
     for norm_first in (False, True):
-        own, theirs = twins("EncoderLayer", mine, ref, rng, norm_first=norm_first)
+        own, theirs = twins("EncoderLayer.forward", mine, ref, rng, norm_first=norm_first)
         x = stream(rng, T=S)
         suspect_call(
             "EncoderLayer.forward",
@@ -366,7 +379,7 @@ def memory(ref, *pairs):
 
 @check("DecoderLayer.read", 800)
 def source_is_read_for_cross_attention(mine, ref, rng):
-    own, theirs = twins("DecoderLayer", mine, ref, rng, 1)
+    own, theirs = twins("DecoderLayer.read", mine, ref, rng, 1)
     x = stream(rng, T=S)
     suspect_call(
         "DecoderLayer.read",
@@ -420,7 +433,7 @@ def back_by_hand(theirs, x, sizes, visible, cached=True):
 
 @check("DecoderLayer.look_back", 820)
 def target_looks_back_only(mine, ref, rng):
-    own, theirs = twins("DecoderLayer", mine, ref, rng, 1)
+    own, theirs = twins("DecoderLayer.look_back", mine, ref, rng, 1)
     for x in (stream(rng), stream(rng, 1, 1)):
         sizes = (x.shape[1],)
         output, _ = looking_back(own, ref, fresh(x), sizes)
@@ -441,7 +454,7 @@ def target_looks_back_only(mine, ref, rng):
 
 @check("DecoderLayer.look_back", 830)
 def target_looks_back_at_what_is_cached(mine, ref, rng):
-    own, theirs = twins("DecoderLayer", mine, ref, rng, 1)
+    own, theirs = twins("DecoderLayer.look_back", mine, ref, rng, 1)
     x = stream(rng)
     for sizes in ((1,) * T, (3, 2), (1, 3, 1)):
         output, state = looking_back(own, ref, fresh(x), sizes)
@@ -461,7 +474,7 @@ def target_looks_back_at_what_is_cached(mine, ref, rng):
 @check("DecoderLayer.look_at_source", 840)
 def target_looks_at_the_source(mine, ref, rng):
     """As the second layer, many tokens and one; nothing is remembered by it."""
-    own, theirs = twins("DecoderLayer", mine, ref, rng, 1)
+    own, theirs = twins("DecoderLayer.look_at_source", mine, ref, rng, 1)
     first, second, cross = some_heads(rng), some_heads(rng), theirs.cross
     for x in (stream(rng), stream(rng, T=1)):
         state = memory(ref, first, second)
@@ -495,7 +508,7 @@ def decoder_looks_back_looks_over_and_thinks(mine, ref, rng):
         return layer.look_at_source(x, memory(ref, source))
 
     for norm_first in (False, True):
-        own, theirs = twins("DecoderLayer", mine, ref, rng, 0, norm_first=norm_first)
+        own, theirs = twins("DecoderLayer.forward", mine, ref, rng, 0, norm_first=norm_first)
         x = stream(rng)
         suspect_call(
             "DecoderLayer.forward",
@@ -602,7 +615,7 @@ def model_has_its_parts(mine, ref, rng):
         for name in made.state_dict():
             if name not in names:
                 raise Wrong("init_shared", parameter=name)
-        own, theirs = twins("Transformer", mine, ref, rng, norm_first=norm_first)
+        own, theirs = twins("Transformer.__init__", mine, ref, rng, norm_first=norm_first)
         numbers = [each.layer for each in own.decoder]
         if numbers != list(range(L)):
             raise Wrong("init_layer_numbers", seen=numbers, expected=list(range(L)))
@@ -642,7 +655,7 @@ def glorot(name, weight):
 
 @check("Transformer.embed", 1200)
 def tokens_meet_their_places(mine, ref, rng):
-    own, theirs = twins("Transformer", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("Transformer.embed", mine, ref, rng, dropout=DROPOUT)
     for tokens, start in ((some_tokens(rng), 0), (some_tokens(rng), 4), (some_tokens(rng, 1, 1), 9)):
         e, p = theirs.embedding(tokens), ref.positions(start, tokens.shape[1], C)
         suspect_call(
@@ -661,10 +674,9 @@ def tokens_meet_their_places(mine, ref, rng):
 
 @check("Transformer.embed", 1210)
 def embeddings_drop_out_in_training(mine, ref, rng):
-    own, theirs = twins("Transformer", mine, ref, rng, dropout=DROPOUT)
+    own, _ = twins("Transformer.embed", mine, ref, rng, dropout=DROPOUT)
     tokens = some_tokens(rng, 9)
-    right = theirs.embed(tokens)
-    output = own.train().embed(tokens)
+    right, output = own.embed(tokens), own.train().embed(tokens)
     if alike(output, right):
         raise Wrong("embed_dropout_missing")
     drops("Transformer.embed", output, right)
@@ -688,7 +700,7 @@ def read(theirs, source, real, *, seen=None, layers=range(L), norm=True, readers
 def source_is_read_once(mine, ref, rng):
     """With padding and without, and one token alone; norms after the branches and before."""
     for norm_first in (False, True):
-        own, theirs = twins("Transformer", mine, ref, rng, norm_first=norm_first)
+        own, theirs = twins("Transformer.new_state", mine, ref, rng, norm_first=norm_first)
         for source, pad in ((some_tokens(rng, S), REAL), (some_tokens(rng, S), None), (some_tokens(rng, 1, 1), None)):
             real = torch.ones_like(source).bool() if pad is None else pad
             seen, everything = real[:, None, None], torch.ones_like(real)[:, None, None]
@@ -736,7 +748,7 @@ def write(theirs, state, target, *, start=0, layers=range(L), norm=True, detach=
 def model_computes_its_logits(mine, ref, rng):
     """With padding and without, of many tokens and one, norms before the branches and after."""
     for norm_first, rows, N, pad in ((True, B, T, REAL), (False, B, T, REAL), (True, 1, 1, None)):
-        own, theirs = twins("Transformer", mine, ref, rng, norm_first=norm_first)
+        own, theirs = twins("Transformer.forward", mine, ref, rng, norm_first=norm_first)
         source, target = some_tokens(rng, S, rows), some_tokens(rng, N, rows)
         output = own(source, target, source_pad=pad)
         logits = shape("logits", part("forward", output, "logits"), (rows, N, V))
@@ -759,7 +771,7 @@ def model_computes_its_logits(mine, ref, rng):
 @check("Transformer.forward", 1410)
 def model_goes_on_from_its_state(mine, ref, rng):
     """One token at a time and several, whether or not the source is given again; rows are selected on the way."""
-    own, theirs = twins("Transformer", mine, ref, rng)
+    own, theirs = twins("Transformer.forward", mine, ref, rng)
     source, target, rows = some_tokens(rng, S), some_tokens(rng), torch.tensor([2, 0, 0, 1])
     right = theirs(source, target, source_pad=REAL).logits
     for sizes in ((1,) * T, (3, 2), (1, 3, 1)):
@@ -779,7 +791,7 @@ def model_goes_on_from_its_state(mine, ref, rng):
 
 @check("Transformer.forward", 1420)
 def model_is_smoothed_while_it_trains(mine, ref, rng):
-    own, theirs = twins("Transformer", mine, ref, rng, label_smoothing=0.3)
+    own, theirs = twins("Transformer.forward", mine, ref, rng, label_smoothing=0.3)
     given = some_tokens(rng, S), some_tokens(rng), targets_with_gaps(rng, B, T, V)
     logits = theirs(*given).logits
     plain, smooth = (ref.cross_entropy(logits, given[2], share) for share in (0.0, 0.3))
@@ -793,7 +805,7 @@ def model_is_smoothed_while_it_trains(mine, ref, rng):
 @check("Transformer.forward", 1430)
 def model_learns_through_both_ends(mine, ref, rng):
     """The table gets a gradient as input and as head; every parameter gets one."""
-    own, theirs = twins("Transformer", mine, ref, rng)
+    own, theirs = twins("Transformer.forward", mine, ref, rng)
     given = some_tokens(rng, S), some_tokens(rng), targets_with_gaps(rng, B, T, V)
     table, logits = theirs.embedding.weight, write(theirs, theirs.new_state(given[0]), given[1], detach=True)
     right, cut = (torch.autograd.grad(x, table)[0] for x in (theirs(*given).loss, ref.cross_entropy(logits, given[2])))
@@ -802,7 +814,7 @@ def model_learns_through_both_ends(mine, ref, rng):
         raise Wrong("no_gradient", name="Transformer", source="embedding.weight")
     suspect("Transformer: d/d embedding.weight", gradient, right, model_head_detached=cut)
     for norm_first in (False, True):
-        both = twins("Transformer", mine, ref, rng, norm_first=norm_first)
+        both = twins("Transformer.forward", mine, ref, rng, norm_first=norm_first)
         suspect_call("the loss", both, lambda each, *given: each(*given, source_pad=REAL).loss, *given)
 
 
