@@ -60,7 +60,7 @@ def learnt(net: str, steps: int, root: Path) -> Curve:
     training.train(plan.config, run, sources=(plan.sources[0], part))
     seconds = time.perf_counter() - began
     rows = [row for row in run.metrics() if row["split"] == "val"]
-    return Curve(tuple((row["step"], 1 - row["right"]) for row in rows), seconds)
+    return Curve(tuple((row["step"], round(1 - row["right"], 6)) for row in rows), seconds)
 
 
 def draw(curves: Mapping[str, Curve]) -> "Figure":
@@ -74,7 +74,8 @@ def draw(curves: Mapping[str, Curve]) -> "Figure":
             axes.plot(steps, [100 * error for error in errors], color=colour, linewidth=width, linestyle="-")
             ends.append((100 * errors[-1], net, colour))
         axes.set_yscale("log")
-        axes.set_yticks(ticks := [1, 2, 5, 10, 20, 50], map(str, ticks))
+        ticks = [1, 2, 5, 10, 20, 50]
+        axes.set_yticks(ticks, [str(tick) for tick in ticks])
         axes.set_yticks([], minor=True)
         least = min(error for curve in curves.values() for _, error in curve.errors)
         low, high = max(0.1, 80 * least), 100.0  # a logarithm has no place for 0
@@ -114,13 +115,13 @@ def main() -> int:
     given = parser.parse_args()
     try:
         curves = measured(given.steps)
+        print(json.dumps(numbers(curves, given.steps)), flush=True)
         picture = io.BytesIO()
         draw(curves).savefig(picture, dpi=200)
         paths.atomic_write(given.out, picture.getvalue())
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return mistake.exit_code
-    print(json.dumps(numbers(curves, given.steps)))
     return 0
 
 
