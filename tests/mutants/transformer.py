@@ -38,14 +38,8 @@ MUTANTS = {
     "positions-start-ignored": mutant(
         "positions_start", ("positions", "torch.arange(start, start + T)", "torch.arange(T)")
     ),
-    "attention-no-dropout": mutant(
-        "att_dropout_missing", ("attention", "F.dropout(weights, dropout) @ v", "weights @ v")
-    ),
     "heads-cut": mutant(
         "heads_cut", ("Attention.heads", "x.view($...sizes).transpose(1, 2)", "x.view(B, self.n_heads, N, -1)")
-    ),
-    "keys-and-values-swapped": mutant(
-        "kv_swapped", ("Attention.keys_and_values", "return $keys, $values", "return $values, $keys")
     ),
     "look-merged": mutant(
         "heads_merge", ("Attention.forward", "y.transpose(1, 2).reshape($...to)", "y.reshape($...to)")
@@ -75,6 +69,10 @@ MUTANTS = {
             "branch(x, *given)\nreturn self.norm(x + branch(x, *given))",
         ),
     ),
+    "branch-drops-the-stream": mutant(
+        "branch_dropout_stream",
+        ("Branch.forward", WHERE, "return self.norm(F.dropout(x + branch(x, *given), self.dropout, self.training))"),
+    ),
     "around-padding": mutant(
         "around_padding",
         (
@@ -90,15 +88,6 @@ MUTANTS = {
     "read-for-the-other": mutant(
         "read_for_the_other",
         ("DecoderLayer.read", "self.cross.keys_and_values(x)", "self.attention.keys_and_values(x)"),
-    ),
-    "back-inverted": mutant("back_inverted", ("DecoderLayer.look_back", "$all.tril(N - T)", "~$all.tril(N - T)")),
-    "back-not-cached": mutant(
-        "heads_cache_not_written",
-        (
-            "DecoderLayer.look_back",
-            "state.append(self.layer, *self.attention.keys_and_values(x))",
-            "self.attention.keys_and_values(x)",
-        ),
     ),
     "back-cache-not-read": mutant(
         "heads_cache_not_read",
@@ -133,12 +122,6 @@ MUTANTS = {
         "forbidden",
         ("cross_entropy", "F.log_softmax(logits, dim=-1)", "-F.cross_entropy(logits.mT, targets, reduction='none')"),
     ),
-    "smoothing-added": mutant("smooth_added", ("cross_entropy", "-(1 - smoothing) * right", "-right")),
-    "model-config-not-kept": mutant("no_config", ("Transformer.__init__", "self.config = config", "")),
-    "model-norms-always": mutant(
-        "init_norms_too_many",
-        ("Transformer.__init__", "self.decoder_norm = $one", "self.decoder_norm = norm(C, config.eps)"),
-    ),
     "model-layer-shared": mutant(
         "init_shared",
         (
@@ -152,9 +135,6 @@ MUTANTS = {
         ("Transformer.__init__", "nn.init.xavier_uniform_(module.weight)", "nn.init.xavier_normal_(module.weight)"),
     ),
     "embed-without-dropout": mutant("embed_dropout_missing", ("Transformer.embed", "return $x", "return x")),
-    "source-one-reader": mutant(
-        "state_one_reader", ("Transformer.new_state", "layer.read(x)", "self.decoder[0].read(x)")
-    ),
     "model-padding-not-handed-on": mutant(
         "forward_padding", ("Transformer.forward", "self.new_state(source, source_pad)", "self.new_state(source)")
     ),
@@ -165,10 +145,6 @@ MUTANTS = {
             "if state is None:\n    state = self.new_state(source, source_pad)",
             "state = self.new_state(source, source_pad)",
         ),
-    ),
-    "branch-drops-the-stream": mutant(
-        "branch_dropout_stream",
-        ("Branch.forward", WHERE, "return self.norm(F.dropout(x + branch(x, *given), self.dropout, self.training))"),
     ),
 }
 
@@ -191,6 +167,14 @@ FURTHER = {
         "shape",
         ("positions", "return torch.stack($pair, 2).flatten(1)", "return torch.stack($pair, 2).flatten(1)[None]"),
     ),
+    "positions-remembered": mutant(
+        "positions_start",
+        (
+            "positions",
+            "place = torch.arange(start, start + T)[:, None]",
+            "place = vars(positions).setdefault(T, torch.arange(start, start + T)[:, None])",
+        ),
+    ),
     "attention-scaled-by-D": mutant("att_width", ("attention", "math.sqrt(q.shape[-1])", "q.shape[-1]")),
     "attention-masked-by-0": mutant("att_leak", ("attention", 'float("-inf")', "0.0")),
     "attention-dropout-of-output": mutant(
@@ -200,8 +184,19 @@ FURTHER = {
     "attention-in-float32": mutant(
         "dtype", ("attention", "F.dropout(weights, dropout) @ v", "F.dropout(weights.float(), dropout) @ v.float()")
     ),
+    "attention-no-dropout": mutant(
+        "att_dropout_missing", ("attention", "F.dropout(weights, dropout) @ v", "weights @ v")
+    ),
     "heads-stay-behind-time": mutant(
         "shape", ("Attention.heads", "x.view($...sizes).transpose(1, 2)", "x.view($...sizes)")
+    ),
+    "heads-interleaved": mutant(
+        "heads_interleaved",
+        (
+            "Attention.heads",
+            "x.view(B, N, self.n_heads, C // self.n_heads).transpose(1, 2)",
+            "x.view(B, N, C // self.n_heads, self.n_heads).permute(0, 3, 1, 2)",
+        ),
     ),
     "keys-are-values": mutant(
         "kv_keys_are_values", ("Attention.keys_and_values", "self.heads(self.k(x))", "self.heads(self.v(x))")
@@ -211,6 +206,10 @@ FURTHER = {
     ),
     "keys-detached": mutant(
         "value", ("Attention.keys_and_values", "self.heads(self.k(x))", "self.heads(self.k(x)).detach()")
+    ),
+    "keys-alone": mutant("pair", ("Attention.keys_and_values", "return $keys, $values", "return [$keys]")),
+    "keys-and-values-swapped": mutant(
+        "kv_swapped", ("Attention.keys_and_values", "return $keys, $values", "return $values, $keys")
     ),
     "look-without-out": mutant("look_out_missing", ("Attention.forward", "return self.out($y)", "return $y")),
     "look-with-x": mutant("look_not_projected", ("Attention.forward", "self.q(x)", "x")),
@@ -235,6 +234,7 @@ FURTHER = {
     "feed-forward-without-dropout": mutant(
         "ff_dropout_missing", ("FeedForward.forward", "F.dropout(h, self.dropout, self.training)", "h")
     ),
+    "feed-forward-gelu": mutant("ff_gelu", ("FeedForward.forward", "F.relu(self.up(x))", "F.gelu(self.up(x))")),
     "branch-always-after": mutant("branch_always_after", ("Branch.forward", FIRST, WHERE)),
     "branch-not-added": mutant(
         "branch_not_added",
@@ -242,6 +242,15 @@ FURTHER = {
     ),
     "branch-without-dropout": mutant(
         "branch_dropout_missing", ("Branch.forward", FIRST, "return x + branch(self.norm(x), *given)")
+    ),
+    "branch-always-first": mutant("branch_always_first", ("Branch.forward", WHERE, FIRST)),
+    "branch-in-place": mutant(
+        "overwrites",
+        (
+            "Branch.forward",
+            FIRST,
+            "x += F.dropout(branch(self.norm(x), *given), self.dropout, self.training)\nreturn x",
+        ),
     ),
     "around-swapped": mutant(
         "around_swapped",
@@ -268,7 +277,15 @@ FURTHER = {
         "layer_does_not_think", ("EncoderLayer.forward", "return second(x, self.feed_forward)", "return x")
     ),
     "encoder-mask-not-handed-on": mutant(
-        "raised_borrowed", ("EncoderLayer.forward", "first(x, self.look_around, visible)", "first(x, self.look_around)")
+        "raised", ("EncoderLayer.forward", "first(x, self.look_around, visible)", "first(x, self.look_around)")
+    ),
+    "encoder-shows-padding": mutant(
+        "layer_padding",
+        (
+            "EncoderLayer.forward",
+            "first(x, self.look_around, visible)",
+            "first(x, self.look_around, torch.ones_like(visible))",
+        ),
     ),
     "read-the-keys-twice": mutant(
         "value",
@@ -310,6 +327,15 @@ FURTHER = {
     "back-no-mask-with-a-cache": mutant(
         "value", ("DecoderLayer.look_back", "$all.tril(N - T)", "$all.tril(N - T if N == T else N)")
     ),
+    "back-inverted": mutant("back_inverted", ("DecoderLayer.look_back", "$all.tril(N - T)", "~$all.tril(N - T)")),
+    "back-not-cached": mutant(
+        "heads_cache_not_written",
+        (
+            "DecoderLayer.look_back",
+            "state.append(self.layer, *self.attention.keys_and_values(x))",
+            "self.attention.keys_and_values(x)",
+        ),
+    ),
     "cross-padding": mutant(
         "cross_padding",
         ("DecoderLayer.look_at_source", "state.visible", "torch.ones_like(state.visible)"),
@@ -326,12 +352,19 @@ FURTHER = {
             "self.cross(x, *self.cross.keys_and_values(x), torch.ones(x.shape[1], x.shape[1]).bool().tril())",
         ),
     ),
+    "cross-swapped": mutant(
+        "cross_swapped",
+        ("DecoderLayer.look_at_source", "*state.source[self.layer]", "*reversed(state.source[self.layer])"),
+    ),
     "decoder-branches-swapped": mutant(
         "layer_branches",
         ("DecoderLayer.forward", "first, second, third = self.branches", "second, first, third = self.branches"),
     ),
     "decoder-does-not-think": mutant(
         "layer_does_not_think", ("DecoderLayer.forward", "return third(x, self.feed_forward)", "return x")
+    ),
+    "decoder-without-source": mutant(
+        "layer_no_source", ("DecoderLayer.forward", "x = second(x, self.look_at_source, state)", "")
     ),
     "select-batch-size-stays": mutant("select_batch_size", ("Memory.select", "self.batch_size = len(rows)", "")),
     "select-keys-alone": mutant(
@@ -340,6 +373,15 @@ FURTHER = {
             "Memory.select",
             "self.source = [(k[rows], v[rows]) for k, v in self.source]",
             "self.source = [(k[rows], k[rows]) for k, v in self.source]",
+        ),
+    ),
+    "select-padding-stays": mutant("select_visible", ("Memory.select", "self.visible = self.visible[rows]", "")),
+    "select-in-place": mutant(
+        "overwrites",
+        (
+            "Memory.select",
+            "self.visible = self.visible[rows]",
+            "rows = rows[: self.batch_size]\nself.visible[: len(rows)] = self.visible[rows]",
         ),
     ),
     "loss-sum": mutant("loss_sum", ("cross_entropy", "counted.sum().clamp(min=1)", "1")),
@@ -362,6 +404,9 @@ FURTHER = {
         ("cross_entropy", "logs.mean(-1)", "(logs.sum(-1) - right) / (logs.shape[-1] - 1)"),
     ),
     "smoothing-summed": mutant("smooth_sum", ("cross_entropy", "logs.mean(-1)", "logs.sum(-1)")),
+    "smoothing-detached": mutant("value", ("cross_entropy", "logs.mean(-1)", "logs.detach().mean(-1)")),
+    "smoothing-added": mutant("smooth_added", ("cross_entropy", "-(1 - smoothing) * right", "-right")),
+    "model-config-not-kept": mutant("no_config", ("Transformer.__init__", "self.config = config", "")),
     "model-second-table": mutant(
         "init_second_table",
         (
@@ -380,6 +425,10 @@ FURTHER = {
             "norm = FusedLayerNorm if config.fused else LayerNorm",
             "norm = lambda C, eps: LayerNorm(C)",
         ),
+    ),
+    "model-norms-always": mutant(
+        "init_norms_too_many",
+        ("Transformer.__init__", "self.decoder_norm = $one", "self.decoder_norm = norm(C, config.eps)"),
     ),
     "model-layers-not-numbered": mutant(
         "init_layer_numbers", ("Transformer.__init__", "DecoderLayer(config, layer)", "DecoderLayer(config, 0)")
@@ -405,6 +454,9 @@ FURTHER = {
         ),
         ("Transformer.embed", "return $x", "return x"),
     ),
+    "embed-start-ignored": mutant(
+        "embed_start", ("Transformer.embed", "positions(start, $T, C)", "positions(0, $T, C)")
+    ),
     "source-padding-inverted": mutant(
         "state_padding_inverted",
         ("Transformer.new_state", "visible = $real[:, None, None, :]", "visible = ~$real[:, None, None, :]"),
@@ -419,6 +471,10 @@ FURTHER = {
     "source-norm-after-reading-missing": mutant(
         "forward_no_norm", ("Transformer.forward", "self.decoder_norm(x)", "x")
     ),
+    "source-detached": mutant("no_gradient", ("Transformer.new_state", "layer.read(x)", "layer.read(x.detach())")),
+    "source-one-reader": mutant(
+        "state_one_reader", ("Transformer.new_state", "layer.read(x)", "self.decoder[0].read(x)")
+    ),
     "model-logs": mutant("forward_logs", ("Transformer.forward", "logits = $y", "logits = F.log_softmax($y, -1)")),
     "model-smoothing-missing": mutant(
         "smooth_training",
@@ -432,61 +488,5 @@ FURTHER = {
             "logits.sum() if targets is None else cross_entropy(logits, targets, smoothing)",
         ),
     ),
-    "positions-remembered": mutant(
-        "positions_start",
-        (
-            "positions",
-            "place = torch.arange(start, start + T)[:, None]",
-            "place = vars(positions).setdefault(T, torch.arange(start, start + T)[:, None])",
-        ),
-    ),
-    "heads-interleaved": mutant(
-        "heads_interleaved",
-        (
-            "Attention.heads",
-            "x.view(B, N, self.n_heads, C // self.n_heads).transpose(1, 2)",
-            "x.view(B, N, C // self.n_heads, self.n_heads).permute(0, 3, 1, 2)",
-        ),
-    ),
-    "keys-alone": mutant("pair", ("Attention.keys_and_values", "return $keys, $values", "return [$keys]")),
-    "feed-forward-gelu": mutant("ff_gelu", ("FeedForward.forward", "F.relu(self.up(x))", "F.gelu(self.up(x))")),
-    "branch-always-first": mutant("branch_always_first", ("Branch.forward", WHERE, FIRST)),
-    "branch-in-place": mutant(
-        "overwrites",
-        (
-            "Branch.forward",
-            FIRST,
-            "x += F.dropout(branch(self.norm(x), *given), self.dropout, self.training)\nreturn x",
-        ),
-    ),
-    "encoder-shows-padding": mutant(
-        "layer_padding",
-        (
-            "EncoderLayer.forward",
-            "first(x, self.look_around, visible)",
-            "first(x, self.look_around, torch.ones_like(visible))",
-        ),
-    ),
-    "cross-swapped": mutant(
-        "cross_swapped",
-        ("DecoderLayer.look_at_source", "*state.source[self.layer]", "*reversed(state.source[self.layer])"),
-    ),
-    "decoder-without-source": mutant(
-        "layer_no_source", ("DecoderLayer.forward", "x = second(x, self.look_at_source, state)", "")
-    ),
-    "select-padding-stays": mutant("select_visible", ("Memory.select", "self.visible = self.visible[rows]", "")),
-    "smoothing-detached": mutant("value", ("cross_entropy", "logs.mean(-1)", "logs.detach().mean(-1)")),
     "model-returns-a-tuple": mutant("result", ("Transformer.forward", "Output(logits, $loss)", "(logits, $loss)")),
-    "source-detached": mutant("no_gradient", ("Transformer.new_state", "layer.read(x)", "layer.read(x.detach())")),
-    "embed-start-ignored": mutant(
-        "embed_start", ("Transformer.embed", "positions(start, $T, C)", "positions(0, $T, C)")
-    ),
-    "select-in-place": mutant(
-        "overwrites",
-        (
-            "Memory.select",
-            "self.visible = self.visible[rows]",
-            "rows = rows[: self.batch_size]\nself.visible[: len(rows)] = self.visible[rows]",
-        ),
-    ),
 }
