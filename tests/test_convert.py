@@ -732,6 +732,19 @@ def test_a_run_can_begin_with_its_weights(with_tokenizer, tmp_path):
     assert training.train(plan.config, run, sources=plan.sources).summary()["step"] == 2
 
 
+def test_what_is_no_run_and_no_folder_is_told(with_tokenizer, tmp_path):
+    folder, _ = with_tokenizer
+    with pytest.raises(
+        Mistake, match="is a Hugging Face folder, not a run: `kakehashi convert .* --to run` makes a run"
+    ):
+        Run.open(folder)
+    with pytest.raises(Mistake, match="nowhere is not a Hugging Face folder: it has no config.json"):
+        Run.from_hf(tmp_path / "nowhere")
+    run = Run.from_hf(folder, tmp_path)
+    with pytest.raises(Mistake, match="learnt elsewhere, from what is not known"):
+        training.open_sources(run.config, run.codec)
+
+
 def test_a_run_of_bfloat16_weights_is_in_float32(with_tokenizer, tmp_path):
     _, model = with_tokenizer
     save_hf(model.bfloat16(), tmp_path / "half", TOKENIZER)

@@ -170,6 +170,8 @@ class Run:
         ConvertError.
         """
         folder = Path(folder)
+        if not (folder / "config.json").exists():
+            raise RunError(f"{folder} is not a Hugging Face folder: it has no config.json")
         tokenizer = convert.load_tokenizer(folder)
         if tokenizer is None:
             raise RunError(f"{folder} has no tokenizer, and a run needs one: put its tokenizer.json there")
@@ -177,8 +179,8 @@ class Run:
         family, settings = _family_of(model), model.config
         if tokenizer.vocab_size > settings.vocab_size:
             raise RunError(
-                f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, and the model knows {settings.vocab_size}: "
-                f"put the tokenizer there that belongs to it"
+                f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, and the model knows "
+                f"{settings.vocab_size}: put the tokenizer there that belongs to it"
             )
         config = RunConfig(
             task="lm",  # as all that convert reads
@@ -212,6 +214,9 @@ class Run:
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"cannot read {path / 'config.json'}: {error}") from error
         except ValidationError as error:
+            if convert.is_hf(path):
+                advice = f"`kakehashi convert {path} --to run` makes a run of it"
+                raise RunError(f"{path} is a Hugging Face folder, not a run: {advice}") from None
             raise RunError(f"{path / 'config.json'}: {first_mistake(error)}") from error
 
     @property
