@@ -541,6 +541,9 @@ FURTHER = {
         "value",
         ("attention", "scores.masked_fill($...a)", "scores if scores.shape[2] == 1 else scores.masked_fill($...a)"),
     ),
+    "rotate-turns-the-sine-in-place": mutant(
+        "overwrites", ("rotate", "a * cos - b * sin", "a * cos + b * sin.neg_()"), ("rotate", "a * sin", "a * -sin")
+    ),
     "heads-stretch-the-angles-in-place": mutant(
         "overwrites",
         ("SelfAttention.forward", "rotate(q, *rotation)", "rotate(q, rotation[0].mul_(1.0 + self.layer), rotation[1])"),

@@ -191,7 +191,7 @@ def attention_of_what_is_hidden(mine: ModuleType, ref: ModuleType, rng: torch.Ge
     q, k, v = query(rng)
     before = attend(mine, fresh(q), fresh(k), fresh(v), LAST_FOUR)
     for at in range(6):
-        others = [fresh(each) for each in (k, v)]
+        others = fresh(k), fresh(v)
         for each in others:
             each[:, :, at] += 3 * torch.randn(5, generator=rng)
         moved = changed(before, attend(mine, fresh(q), *others, LAST_FOUR)).any(-1).flatten(0, 1).any(0)
