@@ -84,15 +84,23 @@ class Call(nn.Module):
 def suspect_call(name, both, call, *given, **mistakes):
     """`suspect` of call(own, *given) beside call(theirs, *given), both being (own, theirs), and `gradients` of both.
 
-    Called twice, as nothing may be random in eval(). The gradients are in float64, where a fixed precision shows.
-    Raises Wrong "dropout_in_evaluation", else as these two.
+    Called twice, for nothing may stay from call to call. The gradients are taken in train(), which without dropout
+    changes nothing, and in float64, where a fixed precision shows. Raises Wrong "second_call", else as these two.
     """
     output, again = (tensor(name, call(both[0], *map(fresh, given))) for _ in range(2))
-    if not output.isnan().any() and not alike(output, again):
-        raise Wrong("dropout_in_evaluation", name=name)
     suspect(name, output, call(both[1], *given), **mistakes)
-    calls = [Call(copy.deepcopy(each).double(), call) for each in both]
-    gradients(name, *calls, *(x.double() if x.is_floating_point() else x for x in given))
+    if not alike(again, output):
+        raise Wrong("second_call", name=name)
+    calls = [Call(copy.deepcopy(each).double().train(), call) for each in both]
+    gradients(f"{name} in train()", *calls, *(x.double() if x.is_floating_point() else x for x in given))
+
+
+def evaluated(name, own, *given):
+    """What own gives in eval(), where nothing is dropped. Raises Wrong "dropout_in_evaluation"."""
+    output = tensor(name, own(*given))
+    if not alike(own(*given), output):
+        raise Wrong("dropout_in_evaluation", name=name)
+    return output
 
 
 def pair(name, value):
@@ -188,7 +196,7 @@ def keys_and_values_have_projections_of_their_own(mine, ref, rng):
 @check("Attention.forward", 400)
 def queries_look_at_the_keys_they_are_given(mine, ref, rng):
     """At another text with padding, at the own one with a cache, and one token at another text."""
-    own, theirs = twins("Attention.forward", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("Attention.forward", mine, ref, rng)
     keys, values = some_heads(rng)
     for x, visible in ((stream(rng), SEEN), (stream(rng), table(0)(T, S)), (stream(rng, T=1), SEEN)):
         q = theirs.heads(theirs.q(x))
@@ -222,7 +230,7 @@ def queries_lose_keys_in_training(mine, ref, rng):
     twin("Attention", own, theirs)
     value = torch.rand(300, H, 1, D, generator=rng) + 1
     given = stream(rng, 300, 1), value, fresh(value), torch.ones(1, 1).bool()
-    right, output = own(*given), own.train()(*given)
+    right, output = evaluated("Attention.forward", own, *given), own.train()(*given)
     if alike(output, right):
         raise Wrong("look_dropout_missing")
     drops("Attention.forward", output, right)
@@ -236,7 +244,7 @@ def queries_lose_keys_in_training(mine, ref, rng):
 
 @check("FeedForward.forward", 500)
 def feed_forward_widens_and_returns(mine, ref, rng):
-    own, theirs = twins("FeedForward.forward", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("FeedForward.forward", mine, ref, rng)
     for x in (stream(rng), stream(rng, 1, 1)):
         h = theirs.up(x)
         suspect_call(
@@ -262,7 +270,7 @@ def feed_forward_drops_hidden_units(mine, ref, rng):
         theirs.up.bias.fill_(1.0)
         theirs.down.weight[torch.arange(C), torch.arange(C) % (C // 2)] = 1.0
     x = stream(rng, 8, 9)
-    right, output = twin("FeedForward", own, theirs)(x), own.train()(x)
+    right, output = evaluated("FeedForward.forward", twin("FeedForward", own, theirs), x), own.train()(x)
     if alike(output, right):
         raise Wrong("ff_dropout_missing")
     first, second = output.chunk(2, -1)
@@ -283,7 +291,7 @@ def branch_adds_to_the_stream(mine, ref, rng):
         return torch.tanh(x @ weight.to(x.dtype)) + given
 
     for norm_first in (False, True):
-        own, theirs = twins("Branch.forward", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
+        own, theirs = twins("Branch.forward", mine, ref, rng, norm_first=norm_first)
         x, given, norm, calls = stream(rng), stream(rng), theirs.norm, []
         own(fresh(x), branch, given)
         if len(calls) != 1:
@@ -310,12 +318,13 @@ def branch_drops_what_it_adds(mine, ref, rng):
         own, _ = twins("Branch.forward", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
         own.norm = nn.Identity()
         x = torch.full((B, 9, C), 2.0)
-        output = own.train()(fresh(x), lambda x, given: given, torch.ones_like(x))
+        name, given = f"Branch.forward with norm_first={norm_first}", (x, lambda x, given: given, torch.ones_like(x))
+        right, output = evaluated(name, own, *given), own.train()(*given)
         if (output == 0).any():
             raise Wrong("branch_dropout_stream")
-        if alike(output, x + 1):
+        if alike(output, right):
             raise Wrong("branch_dropout_missing", norm_first=norm_first)
-        drops(f"what Branch.forward adds with norm_first={norm_first}", output - x, torch.ones_like(x))
+        drops(name, output - x, right - x)
 
 
 # EncoderLayer and DecoderLayer
@@ -655,7 +664,7 @@ def glorot(name, weight):
 
 @check("Transformer.embed", 1200)
 def tokens_meet_their_places(mine, ref, rng):
-    own, theirs = twins("Transformer.embed", mine, ref, rng, dropout=DROPOUT)
+    own, theirs = twins("Transformer.embed", mine, ref, rng)
     for tokens, start in ((some_tokens(rng), 0), (some_tokens(rng), 4), (some_tokens(rng, 1, 1), 9)):
         e, p = theirs.embedding(tokens), ref.positions(start, tokens.shape[1], C)
         suspect_call(
@@ -676,7 +685,7 @@ def tokens_meet_their_places(mine, ref, rng):
 def embeddings_drop_out_in_training(mine, ref, rng):
     own, _ = twins("Transformer.embed", mine, ref, rng, dropout=DROPOUT)
     tokens = some_tokens(rng, 9)
-    right, output = own.embed(tokens), own.train().embed(tokens)
+    right, output = evaluated("Transformer.embed", own.embed, tokens), own.train().embed(tokens)
     if alike(output, right):
         raise Wrong("embed_dropout_missing")
     drops("Transformer.embed", output, right)
