@@ -19,7 +19,7 @@ from kakehashi.data import stdlib_code
 from kakehashi.inference import Engine
 from kakehashi.models.protocol import Output
 from kakehashi.tokenizers import END, BPETokenizer, TokenizerError
-from kakehashi.tokenizers.bpe import encode_slowly, learn_merges_slowly, merge_slowly
+from kakehashi.tokenizers.bpe import byte_signs, encode_slowly, learn_merges_slowly, merge_slowly
 from kakehashi.tokenizers.bpe_encoding import Merger
 from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.bpe_training import learn_merges
@@ -139,6 +139,14 @@ def test_tokenizers_learns_the_same_tokens_with_the_same_numbers(pattern, real):
     theirs.train_from_iterator(real.values(), trainer)
     ours = BPETokenizer.train(real.values(), 1200, pattern, [EOT])
     assert theirs.get_vocab() == {written(token): number for number, token in enumerate(ours.tokens)}
+
+
+def test_the_alphabet_of_bytes_is_that_of_tokenizers():
+    hf = pytest.importorskip("tokenizers")
+    assert list(byte_signs().values()) == sorted(hf.pre_tokenizers.ByteLevel.alphabet())
+    theirs = hf.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for character in "\x00 ~\x7f\xa0\xad\xae\xff架👩\U0010ffff":
+        assert written(character.encode()) == theirs.pre_tokenize_str(character)[0][0]
 
 
 def test_a_pair_that_occurs_once_is_no_merge():

@@ -107,7 +107,7 @@ MUTANTS = {
     "signs-rest-forgotten": signs("signs_rest", "{byte: chr(byte) for byte in seen}"),
     "signs-space": mutant("signs_space", ("byte_signs", "range(0x21, 0x7F)", "range(0x20, 0x7F)")),
     "signs-rest-first": signs(
-        "bpe_place", "{b: chr(0x100 + i) for i, b in enumerate(rest)} | {b: chr(b) for b in seen}"
+        "bpe_differs", "{b: chr(0x100 + i) for i, b in enumerate(rest)} | {b: chr(b) for b in seen}"
     ),
     "signs-a-pair": signs("bpe_kind", "seen, rest"),
     # pieces

@@ -50,7 +50,7 @@ def suspect(name: str, function: Callable, cases: Iterable[tuple], right: Callab
             said = f"{name}({', '.join(map(shown, case))})"
             for key, mistake in mistakes.items():
                 if all(alike(result, mistake(*inputs)) for inputs, result in seen):
-                    raise Wrong(key, name=said, mine=repr(mine), ref=repr(ref))
+                    raise Wrong(key, name=said, **parting(mine, ref))
             differs(said, mine, ref)
     if raised:
         raise raised
@@ -64,22 +64,33 @@ def alike(mine: Any, ref: Any) -> bool:
 
 
 def differs(name: str, mine: Any, ref: Any) -> None:
-    """Raises Wrong "none", "bpe_kind", "bpe_lacks", "bpe_entry", "bpe_more", "bpe_place", "bpe_differs"."""
+    """Raises Wrong "none", "bpe_kind", "bpe_lacks", "bpe_entry", "bpe_more", "bpe_differs"."""
     if mine is None:
         raise Wrong("none", name=name)
     if not isinstance(mine, next(kind for kind in KINDS if isinstance(ref, kind))):
         raise Wrong("bpe_kind", name=name, seen=type(mine).__name__, expected=type(ref).__name__)
     if not isinstance(ref, Mapping):
-        i = next((i for i, (own, theirs) in enumerate(zip(mine, ref, strict=False)) if own != theirs), None)
-        if i is not None and len(repr(ref)) > SHOWN:
-            raise Wrong("bpe_place", name=name, place=i, mine=repr(mine[i]), ref=repr(ref[i]))
-        raise Wrong("bpe_differs", name=name, mine=repr(mine), ref=repr(ref))
+        raise Wrong("bpe_differs", name=name, **parting(mine, ref))
     for entry, value in ref.items():
         if entry not in mine:
             raise Wrong("bpe_lacks", name=name, entry=repr(entry), ref=repr(value))
         if mine[entry] != value:
             raise Wrong("bpe_entry", name=name, entry=repr(entry), mine=repr(mine[entry]), ref=repr(value))
     raise Wrong("bpe_more", name=name, entry=repr(next(entry for entry in mine if entry not in ref)))
+
+
+def parting(mine: Any, ref: Any) -> dict[str, str]:
+    """The two in words; of long rows the few places where they part."""
+    if not (isinstance(mine, list | tuple) and isinstance(ref, list | tuple) and len(repr(ref)) > SHOWN):
+        return {"mine": repr(mine), "ref": repr(ref)}
+    differ = (i for i, (own, theirs) in enumerate(zip(mine, ref, strict=False)) if own != theirs)
+    at = next(differ, min(len(mine), len(ref)))
+    start, end = max(at - 1, 0), at + 3
+
+    def part(row: Sequence[Any]) -> str:
+        return f"[{'..., ' * (start > 0)}{', '.join(map(repr, row[start:end]))}{', ...' * (len(row) > end)}]"
+
+    return {"mine": part(mine), "ref": part(ref)}
 
 
 def shown(value: Any) -> str:
@@ -178,10 +189,20 @@ def pieces_are_those_of_the_pattern(mine, ref, rng):
 def pieces_of_any_texts(mine, ref, rng):
     """None at all, empty ones, letters of other alphabets, texts that can be read once."""
     cases = [([],), (["", "架け橋 bridge", "É\u0301e\u0301 \u00a0x", "x²½ ٣ 👩‍👧 架け橋", "Straße"],)]
-    joined = lambda texts: pieces(by_pattern, ["".join(texts)])  # noqa: E731
-    suspect("count_pieces", mine.count_pieces, cases, ref.count_pieces, pieces_joined=joined)
-    once = lambda texts: mine.count_pieces(iter(texts))  # noqa: E731
-    suspect("count_pieces", once, cases, ref.count_pieces, pieces_read_twice=lambda texts: {})
+    suspect(
+        "count_pieces",
+        mine.count_pieces,
+        cases,
+        ref.count_pieces,
+        pieces_joined=lambda texts: pieces(by_pattern, ["".join(texts)]),
+    )
+    suspect(
+        "count_pieces",
+        lambda texts: mine.count_pieces(iter(texts)),
+        cases,
+        ref.count_pieces,
+        pieces_read_twice=lambda texts: {},
+    )
 
 
 # Pairs
@@ -486,8 +507,13 @@ def merges_as_they_were_learnt(mine, ref, rng):
 # Special tokens
 
 
-def cut_at(text: str, special: Iterable[str], escape: Callable[[str], str] = regex.escape) -> list[str]:
-    return regex.split(f"({'|'.join(map(escape, special))})", text)
+def cut_at(text: str, special: Iterable[str], escape: Callable[[str], str] = regex.escape, most: int = 0) -> list[str]:
+    """The text cut at the special tokens, which are tried in this order, `most` times (0: everywhere)."""
+    return regex.split(f"({'|'.join(map(escape, special))})", text, most)
+
+
+def longest_first(special: Iterable[str]) -> list[str]:
+    return sorted(special, key=len, reverse=True)
 
 
 def cuts(mine: ModuleType, ref: ModuleType, *cases: tuple[str, Collection[str]]) -> None:
@@ -504,9 +530,9 @@ def cuts(mine: ModuleType, ref: ModuleType, *cases: tuple[str, Collection[str]])
         special_no_empty=lambda text, special: [part for part in right(text, special) if part],
         special_shortest=lambda text, special: cut_at(text, sorted(special, key=len)),
         special_listed=cut_at,
-        special_pattern=lambda text, special: cut_at(text, sorted(special, key=len, reverse=True), escape=str),
-        special_raw=lambda text, special: regex.split("|".join(sorted(special, key=len, reverse=True)), text),
-        special_first=lambda text, special: [*right(text, special)[:2], "".join(right(text, special)[2:])],
+        special_pattern=lambda text, special: cut_at(text, longest_first(special), escape=str),
+        special_raw=lambda text, special: regex.split("|".join(longest_first(special)), text),
+        special_first=lambda text, special: cut_at(text, longest_first(special), most=1),
     )
 
 
@@ -530,9 +556,13 @@ def cuts_at_any_characters(mine, ref, rng):
 
 @check("cut_special", 730)
 def cuts_nothing_without_special_tokens(mine, ref, rng):
-    cases = [(text, special) for text in ("one<|end|>", "") for special in ((), set(), {})]
-    letters = lambda text, special: cut_at(text, [""])  # noqa: E731
-    suspect("cut_special", mine.cut_special, cases, ref.cut_special, special_letters=letters)
+    suspect(
+        "cut_special",
+        mine.cut_special,
+        [(text, special) for text in ("one<|end|>", "") for special in ((), set(), {})],
+        ref.cut_special,
+        special_letters=lambda text, special: cut_at(text, [""]),
+    )
 
 
 # A text
@@ -579,7 +609,7 @@ def encode(
     number = {tokens[i]: i for i in last if shadow or i not in special.values()}
     table = {(a, b): (rank, number[tokens[a] + tokens[b]]) for rank, (a, b) in enumerate(merges)}
     cut, found = cut or regex.compile(PATTERNS[pattern]).findall, []
-    for i, part in enumerate(cut_at(text, sorted(allowed, key=len, reverse=True)) if allowed else [text]):
+    for i, part in enumerate(cut_at(text, longest_first(allowed)) if allowed else [text]):
         for piece in cut(part) if i % 2 == 0 else ():
             found += merge([number[bytes([byte])] for byte in piece.encode()], table)
         found += [special[part]] if i % 2 else []
@@ -597,25 +627,32 @@ def whole(text: str, tokens: Mapping[int, bytes], merges: Sequence[Pair], specia
     return encode(text, tokens, merges, special, *others, merge=merge)
 
 
-def encodes(mine: ModuleType, ref: ModuleType, rng: torch.Generator, *cases: tuple) -> None:
-    """Each case is a text, a pattern, and the special tokens that are allowed. Raises Wrong as `suspect` does, and
-    mistakes."""
+def encodes(
+    mine: ModuleType,
+    ref: ModuleType,
+    rng: torch.Generator,
+    *texts: str,
+    patterns: Iterable[str] = ("gpt2",),
+    allowed: Iterable[Collection[str]] = ((),),
+) -> None:
+    """Each text by each pattern, with each of the collections of special tokens allowed. Raises Wrong as `suspect`
+    does, and mistakes."""
     parts = vocabulary(ref, rng)
     suspect(
         "encode_slowly",
         mine.encode_slowly,
-        [(text, *parts, *others) for text, *others in cases],
+        [(text, *parts, pattern, special) for text in texts for pattern in patterns for special in allowed],
         ref.encode_slowly,
         encode_bytes=partial(encode, merge=lambda tokens, table: list(tokens)),
-        encode_pattern=lambda text, tokens, merges, special, pattern="gpt2", allowed=(): encode(
+        encode_pattern=lambda text, tokens, merges, special, pattern, allowed: encode(
             text, tokens, merges, special, "gpt2", allowed
         ),
         encode_across=partial(encode, cut=lambda text: [text]),
         encode_stripped=partial(encode, cut=str.split),
-        encode_special_always=lambda text, tokens, merges, special, pattern="gpt2", allowed=(): encode(
+        encode_special_always=lambda text, tokens, merges, special, pattern, allowed: encode(
             text, tokens, merges, special, pattern, special
         ),
-        encode_special_never=lambda text, tokens, merges, special, pattern="gpt2", allowed=(): encode(
+        encode_special_never=lambda text, tokens, merges, special, pattern, allowed: encode(
             text, tokens, merges, special, pattern
         ),
         encode_special_bytes=partial(encode, shadow=True),
@@ -626,23 +663,23 @@ def encodes(mine: ModuleType, ref: ModuleType, rng: torch.Generator, *cases: tup
 
 @check("encode_slowly", 800)
 def encodes_piece_by_piece(mine, ref, rng):
-    encodes(mine, ref, rng, *((text,) for text in ("low lower 12 lowlow", "1\n2", "WE'll low", "<|end|>", "")))
+    encodes(mine, ref, rng, "low lower 12 lowlow", "1\n2", "WE'll low", "<|end|>", "")
 
 
 @check("encode_slowly", 810)
 def encodes_special_tokens_where_they_are_allowed(mine, ref, rng):
-    text, allowed = "low<|end|> lower<|pad|><|end|>", ((), ["<|end|>"], ["<|end|>", "<|pad|>"], {"low", "<|pad|>"})
-    encodes(mine, ref, rng, *((text, "gpt2", each) for each in allowed))
+    allowed = (), ["<|end|>"], ["<|end|>", "<|pad|>"], {"low", "<|pad|>"}
+    encodes(mine, ref, rng, "low<|end|> lower<|pad|><|end|>", allowed=allowed)
 
 
 @check("encode_slowly", 820)
 def encodes_by_the_pattern_that_is_named(mine, ref, rng):
-    encodes(mine, ref, rng, *(("12345 LOW'LL\n\nlow (low)\r\n 12", pattern) for pattern in PATTERNS))
+    encodes(mine, ref, rng, "12345 LOW'LL\n\nlow (low)\r\n 12", patterns=PATTERNS)
 
 
 @check("encode_slowly", 830)
 def encodes_any_text(mine, ref, rng):
-    encodes(mine, ref, rng, *((text,) for text in ("架け橋", "é e\u0301 👩‍👧 \u2028\x00", " ")))
+    encodes(mine, ref, rng, "架け橋", "é e\u0301 👩‍👧 \u2028\x00", " ")
 
 
 # Back to text
@@ -652,20 +689,26 @@ BYTE = {byte + 7: bytes([byte]) for byte in range(256)}  # tokens of single byte
 
 def decodes(mine: ModuleType, ref: ModuleType, strict: str, *cases: tuple[Sequence[int], Mapping[int, bytes]]) -> None:
     """Raises Wrong as `suspect` does, mistakes, and `strict` where bytes are refused."""
-    raw = lambda ids, tokens: [tokens[number] for number in ids]  # noqa: E731
+
+    def each(ids: Sequence[int], tokens: Mapping[int, bytes], errors: str) -> list[str]:
+        return [tokens[number].decode(errors=errors) for number in ids]
+
+    def joined(ids: Sequence[int], tokens: Mapping[int, bytes]) -> bytes:
+        return b"".join(tokens[number] for number in ids)
+
     try:
         suspect(
             "decode",
             mine.decode,
             cases,
             ref.decode,
-            decode_bytes=lambda *case: b"".join(raw(*case)),
-            decode_dropped=lambda *case: b"".join(raw(*case)).decode(errors="ignore"),
-            decode_by_token=lambda *case: "".join(each.decode(errors="replace") for each in raw(*case)),
-            decode_by_token_dropped=lambda *case: "".join(each.decode(errors="ignore") for each in raw(*case)),
-            decode_shown=lambda *case: b"".join(raw(*case)).decode(errors="backslashreplace"),
-            decode_latin=lambda *case: b"".join(raw(*case)).decode("latin-1"),
-            decode_spaced=lambda *case: " ".join(each.decode(errors="replace") for each in raw(*case)),
+            decode_bytes=joined,
+            decode_dropped=lambda *case: joined(*case).decode(errors="ignore"),
+            decode_by_token=lambda *case: "".join(each(*case, errors="replace")),
+            decode_by_token_dropped=lambda *case: "".join(each(*case, errors="ignore")),
+            decode_shown=lambda *case: joined(*case).decode(errors="backslashreplace"),
+            decode_latin=lambda *case: joined(*case).decode("latin-1"),
+            decode_spaced=lambda *case: " ".join(each(*case, errors="replace")),
         )
     except UnicodeDecodeError as error:
         raise Wrong(strict, error=str(error)) from error
