@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, convert, diff, journey, models, tokenizer, tour
+from kakehashi.cli import bench, convert, data, diff, journey, models, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -34,7 +34,7 @@ COMMANDS = {
     "diff": diff.diff,
     "bench": bench.bench,
 }
-GROUPS = {"data": models.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault}
+GROUPS = {"data": data.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault}
 
 
 for name in (*COMMANDS, *GROUPS):
