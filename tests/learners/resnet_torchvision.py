@@ -111,6 +111,7 @@ class ResNet(nn.Module):
 
     def forward(self, x, targets=None):
         x = self.pool(self.relu(self.stem(x)))
+        self.seen = x  # for a look from outside
         x = torch.flatten(self.avgpool(self.blocks(x)), 1)
         logits = self.head(x)
         return Output(logits=logits, loss=cross_entropy(logits, targets) if targets is not None else None)

@@ -41,7 +41,6 @@ MUTANTS = {
         ),
     ),
     "conv-no-padding": mutant("conv_no_padding", ("Conv.__init__", "size // 2", "0")),
-    "conv-window-left-out": mutant("conv_window_left_out", ("Conv.__init__", STD, "math.sqrt(2 / n_out)")),
     "conv-detached": mutant("no_gradient", ("Conv.forward", "F.conv2d(x, $...a)", "F.conv2d(x.detach(), $...a)")),
     "conv-views": mutant("raised", ("Conv.forward", "F.conv2d(x, $...a)", "F.conv2d(x.view(-1).view(x.shape), $...a)")),
     "norm-momentum-under-another-name": mutant(
@@ -57,10 +56,6 @@ MUTANTS = {
             "self.running_var.lerp_(unbiased, self.momentum)",
             "self.running_var.lerp_(unbiased, self.share)",
         ),
-    ),
-    "norm-sample-variance": mutant(
-        "norm_sample_variance",
-        ("BatchNorm.forward", "(x - mean[:, None, None]).square().mean((0, 2, 3))", "x.var((0, 2, 3))"),
     ),
     "norm-trains-where-gradients-are": mutant(
         "norm_mode", ("BatchNorm.forward", "self.training", "torch.is_grad_enabled()")
@@ -113,9 +108,6 @@ MUTANTS = {
             "nn.ModuleList(Unit(*shape, fused) for shape in shapes)",
             "[Unit(*shape, fused) for shape in shapes]",
         ),
-    ),
-    "block-adds-in-training": mutant(
-        "block_no_shortcut", ("Block.forward", "self.residual", "self.residual and self.training")
     ),
     "block-asks-twice": mutant("passes_twice", ("Block.forward", "y = last(y)", "z = last(y)\ny = last(y)")),
     "block-in-float32": mutant("dtype", ("Block.forward", "return F.relu(y)", "return F.relu(y).float()")),
@@ -176,6 +168,14 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "conv-window-left-out": mutant("conv_window_left_out", ("Conv.__init__", STD, "math.sqrt(2 / n_out)")),
+    "norm-sample-variance": mutant(
+        "norm_sample_variance",
+        ("BatchNorm.forward", "(x - mean[:, None, None]).square().mean((0, 2, 3))", "x.var((0, 2, 3))"),
+    ),
+    "block-adds-in-training": mutant(
+        "block_no_shortcut", ("Block.forward", "self.residual", "self.residual and self.training")
+    ),
     "norm-recalls-for-one-image": mutant(
         "norm_running_in_training", ("BatchNorm.forward", "self.training", "self.training and len(x) > 1")
     ),
