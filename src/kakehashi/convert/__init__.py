@@ -6,7 +6,8 @@
 A folder holds config.json and safetensors, in one file or in shards that model.safetensors.index.json lists; pickled
 weights are not opened, as they can run code. What its config.json asks for and our model file does not compute is
 refused by name, and so is a weight that is missing, left over or of another shape: a model that is read computes what
-transformers computes. Saved weights stand in the same layout, config.json in words that transformers 4 and 5 know.
+transformers computes. Saved weights stand in the same layout, config.json in words that transformers 4 and 5 know. A
+tokenizer is read and written beside them, with what begins and ends a text; a chat template is not.
 """
 
 from kakehashi.convert.files import ConvertError

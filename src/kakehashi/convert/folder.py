@@ -76,11 +76,12 @@ def load_tokenizer(folder: str | Path) -> Any:
     tokenizer = next((tokenizers.load(path) for path in paths if path.exists()), None)
     if tokenizer is None or isinstance(tokenizer, CharTokenizer):
         return tokenizer
-    others = range(tokenizer.vocab_size)  # what is no token of it is never drawn
-    return replace(tokenizer, stops=tuple(each for each in _stops(folder) if each in others and each != tokenizer.end))
+    drawn = {*range(tokenizer.vocab_size)} - {tokenizer.end}
+    return replace(tokenizer, stops=tuple(each for each in _stops(folder) if each in drawn))
 
 
 def _stops(folder: Path) -> list[int]:
+    """The numbers at which transformers stops."""
     path = next((path for name in ("generation_config.json", "config.json") if (path := folder / name).exists()), None)
     said = None if path is None else read_json(path).get("eos_token_id")
     stops = said if isinstance(said, list) else [] if said is None else [said]

@@ -26,7 +26,7 @@ PREFIXES = ("prepend", "always", "first", "never")
 
 
 def merge(tokens: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
-    """What `bpe.merge_slowly` makes of the tokens, in n log n steps: a text here is one piece, however long."""
+    """What `bpe.merge_slowly` makes of the tokens, in n log n steps: without spaces a text is one piece, however long."""
     parts = list(tokens)  # -1: merged into the one before
     before, after = list(range(-1, len(parts) - 1)), list(range(1, len(parts) + 1))
     waiting = [(*merges[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]
@@ -140,7 +140,7 @@ class PieceTokenizer:
 
     @cached_property
     def _cut(self):
-        """A mark begins a token or stands in a row of marks, in most vocabularies: then words are merged one by one."""
+        """Into words, each with the marks before it, where no merge joins a mark to what stands before it; else not."""
         inside = regex.compile(f"[^{MARK}]{MARK}")
         made = (self.tokens[left] + self.tokens[right] for left, right in self.merges)
         return regex.compile(".+" if any(map(inside.search, made)) else f"{MARK}*[^{MARK}]*", regex.DOTALL).findall

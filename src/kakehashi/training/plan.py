@@ -137,8 +137,8 @@ def open_split(config: RunConfig) -> Any:
     """The data of a run, from what it was started with. Raises TrainingError where they changed, or are not known."""
     if not config.data.sha256:
         raise TrainingError(
-            f"the model of {config.data.source} learnt elsewhere, from what is not known: a run that begins with "
-            f"--from has data of its own to measure on"
+            f"the model of {config.data.source} learnt elsewhere, from what is not known, so there is nothing to "
+            f"measure on or to go on with: `kakehashi train --from RUN` begins with its weights, and data of your own"
         )
     return tasks.of(config.task).open_split(config)
 
