@@ -54,8 +54,8 @@ def count_pieces(texts, pattern="gpt2"):
 def count_pairs(words):
     total = Counter()
     for word, n in words:
-        total.update({pair: n * sum(pair == (a, b) for a, b in zip(word, word[1:], strict=False))
-                      for pair in (get_pairs(word) if len(word) > 1 else ())})  # fmt: skip
+        for first, second in zip(word, word[1:], strict=False):
+            total[first, second] += n
     return total
 
 
