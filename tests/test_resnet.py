@@ -163,6 +163,12 @@ def test_batch_norm_is_torchs_in_values_gradients_and_running_statistics(shape, 
         close(mine.running_var, peer.running_var)
 
 
+def test_a_new_batch_norm_is_torchs():
+    peer = nn.BatchNorm2d(5).state_dict()
+    for name, value in BatchNorm(5).state_dict().items():
+        assert torch.equal(value, peer[name])
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 3), st.integers(0, 4), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
 def test_the_padded_shortcut_takes_every_stride_th_place_and_adds_channels_of_zeros(n_in, more, stride, H, W):

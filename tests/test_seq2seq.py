@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.bleu import bleu
 from kakehashi import models, runs, texts, tokenizers, training
 from kakehashi.cli import console
-from kakehashi.data import corpus, read_pairs, training_texts
+from kakehashi.data import corpus, read_pairs, sets, training_texts
 from kakehashi.inference import translate
 from kakehashi.models.protocol import IGNORE
 from kakehashi.tokenizers import BPETokenizer, CharTokenizer, UnknownCharacter
@@ -260,6 +260,13 @@ def test_a_set_of_pairs_can_be_looked_at(folder, kakehashi):
     assert (
         "dates holds pairs, and this needs a text" in kakehashi("data", "show", "dates", "--unit", "stream", code=2).err
     )
+
+
+def test_data_get_says_what_is_fetched_from_where_and_for_what_use(kakehashi, data_dir):
+    out = kakehashi("data", "get", "multi30k").out
+    for file in sets.known("multi30k").files:
+        assert f"{file.url} ({file.size:,} bytes, sha256 {file.sha256})" in out
+    assert "none stated: no licence is stated" in out and "train.de.gz" in out.splitlines()[-1]
 
 
 def test_an_unknown_character_is_named(run, kakehashi):

@@ -45,6 +45,8 @@ def data_get(name: Annotated[str, typer.Argument(help=t("cli.data.name_option"))
 
     if known := sets.known(name):
         console.say(f"{known.licence}: {known.use}", "dim")
+        for file in known.files:
+            console.say(f"{file.url or file.path} ({file.size:,} bytes, sha256 {file.sha256})", "dim")
     path = get(name)
     console.say(t("cli.data.got", name=name, path=path))
     console.result({"name": name, "path": str(path)})
