@@ -54,11 +54,15 @@ class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.n_heads = config.n_heads
-        self.dropout = config.dropout
         self.q = nn.Linear(config.n_embd, config.n_embd)
         self.k = nn.Linear(config.n_embd, config.n_embd)
         self.v = nn.Linear(config.n_embd, config.n_embd)
         self.out = nn.Linear(config.n_embd, config.n_embd)
+        self.p = config.dropout
+
+    @property
+    def drops(self):
+        return self.p if self.training else 0.0
 
     def heads(self, x):
         return split_heads(x, self.n_heads)
@@ -69,10 +73,7 @@ class Attention(nn.Module):
         return self.heads(key), self.heads(value)
 
     def forward(self, x, keys, values, visible):
-        p = 0.0
-        if self.training:
-            p = self.dropout
-        return self.out(merge_heads(attention(self.heads(self.q(x)), keys, values, visible, p)))
+        return self.out(merge_heads(attention(self.heads(self.q(x)), keys, values, visible, self.drops)))
 
 
 class FeedForward(nn.Module):
@@ -80,14 +81,11 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.n_embd, config.n_hidden)
         self.down = nn.Linear(config.n_hidden, config.n_embd)
-        self.dropout = config.dropout
+        self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x):
         hidden = self.up(x).relu_()
-        if self.training and self.dropout:
-            keep = 1 - self.dropout
-            hidden = hidden * torch.bernoulli(torch.full_like(hidden, keep)) / keep
-        return self.down(hidden)
+        return self.down(self.drop(hidden))
 
 
 class Branch(nn.Module):
@@ -190,6 +188,7 @@ class Transformer(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
+        self.scale = math.sqrt(config.n_embd)
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.encoder = nn.ModuleList([])
         self.decoder = nn.ModuleList([])
@@ -213,9 +212,8 @@ class Transformer(nn.Module):
                 nn.init.constant_(p, 0.0)
 
     def embed(self, tokens, start=0):
-        width = self.config.n_embd
-        x = self.embedding(tokens).mul(math.sqrt(width))
-        x = x + positions(start, tokens.size(1), width).unsqueeze(0).to(device=x.device, dtype=x.dtype)
+        x = self.embedding(tokens).mul(self.scale)
+        x = x + positions(start, tokens.size(1), self.config.n_embd).unsqueeze(0).to(device=x.device, dtype=x.dtype)
         return F.dropout(x, p=self.config.dropout, training=self.training)
 
     def new_state(self, source, source_pad=None):

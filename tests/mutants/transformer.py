@@ -489,4 +489,57 @@ FURTHER = {
         ),
     ),
     "model-returns-a-tuple": mutant("result", ("Transformer.forward", "Output(logits, $loss)", "(logits, $loss)")),
+    "branch-norm-first-in-evaluation-only": mutant(
+        "value",
+        (
+            "Branch.forward",
+            "if self.norm_first:\n    return $x",
+            "if self.norm_first and not self.training:\n    return $x",
+        ),
+    ),
+    "back-counts-the-first-layer": mutant(
+        "back_no_mask",
+        (
+            "DecoderLayer.look_back",
+            "keys, values = state.append($...kv)",
+            "before = state.length\nkeys, values = state.append($...kv)",
+        ),
+        ("DecoderLayer.look_back", "$all.tril(N - T)", "$all.tril(before)"),
+    ),
+    "back-mask-kept": mutant(
+        "back_no_mask",
+        ("DecoderLayer.look_back", "visible = $m", "visible = self.mask = getattr(self, 'mask', $m)[-T:, :N]"),
+    ),
+    "cross-written-back": mutant(
+        "cross_cached",
+        (
+            "DecoderLayer.look_at_source",
+            "return $y",
+            "y = $y\nstate.source[self.layer] = [each / 2 for each in state.source[self.layer]]\nreturn y",
+        ),
+    ),
+    "source-padding-by-length": mutant(
+        "value",
+        (
+            "Transformer.new_state",
+            "visible = real[:, None, None, :]",
+            "visible = (torch.arange(real.shape[1]) < real.sum(1, keepdim=True))[:, None, None, :]",
+        ),
+    ),
+    "model-padding-in-evaluation-only": mutant(
+        "number",
+        (
+            "Transformer.forward",
+            "self.new_state(source, source_pad)",
+            "self.new_state(source, None if self.training else source_pad)",
+        ),
+    ),
+    "model-head-detached-in-training": mutant(
+        "value",
+        (
+            "Transformer.forward",
+            "self.embedding.weight.T",
+            "(self.embedding.weight.detach() if self.training else self.embedding.weight).T",
+        ),
+    ),
 }

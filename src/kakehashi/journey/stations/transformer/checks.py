@@ -5,6 +5,8 @@ another check judges.
 """
 
 import copy
+import inspect
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -49,22 +51,31 @@ def some_heads(rng, N=S):
     return torch.randn(2, B, H, N, D, generator=rng).unbind()
 
 
-def alone(symbol, mine, ref):
-    """A class that has one method of the learner's, with the helpers they gave it, and all else from the reference."""
+def alone(symbol, mine, ref, *given):
+    """An object with one method of the learner's and what their __init__ adds; all else of it is the reference's."""
     name, method = symbol.split(".")
     own, theirs = getattr(mine, name), getattr(ref, name)
-    if method == "__init__":  # its super() asks for the learner's class
-        return type(name, (own,), {each: vars(theirs)[each] for each in ("embed", "new_state", "forward")})
-    return type(
-        name, (theirs,), {each: vars(own)[each] for each in vars(own) if each == method or each not in vars(theirs)}
-    )
+    others = {each: value for each, value in vars(theirs).items() if inspect.isfunction(value)}
+    kind = type(name, (own,), {each: others[each] for each in others if each not in (method, "__init__")})
+    if method == "__init__":
+        return kind(*given)
+    made, right = kind.__new__(kind), theirs(*given)
+    nn.Module.__init__(made)
+    with suppress(Exception):  # a wrong __init__ is judged by itself
+        made = kind(*given)
+    for attribute, value in vars(right).items():
+        if isinstance(value, dict):  # torch's: of parameters, buffers, modules
+            vars(made)[attribute].update(value)
+        else:
+            vars(made)[attribute] = value
+    return made
 
 
 def twins(symbol, mine, ref, rng, *more, **settings):
-    """The class of a method, `alone`, and the reference's, with the same random weights, evaluating."""
+    """What holds a method, `alone`, and the reference's, with the same random weights, evaluating."""
     name, settings = symbol.split(".")[0], SIZES | settings
     theirs = shake(getattr(ref, name)(ref.Config(**settings), *more), rng).eval()
-    return twin(name, alone(symbol, mine, ref)(mine.Config(**settings), *more), theirs), theirs
+    return twin(name, alone(symbol, mine, ref, mine.Config(**settings), *more), theirs), theirs
 
 
 class Call(nn.Module):
@@ -488,7 +499,7 @@ def target_looks_at_the_source(mine, ref, rng):
     for x in (stream(rng), stream(rng, T=1)):
         state = memory(ref, first, second)
         own.look_at_source(fresh(x), state)
-        if state.layers:
+        if state.layers or not all(map(torch.equal, (*first, *second), (*state.source[0], *state.source[1]))):
             raise Wrong("cross_cached")
         own_keys = cross.keys_and_values(x)
         suspect_call(
