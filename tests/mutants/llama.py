@@ -567,6 +567,15 @@ FURTHER = {
             "positions = self.positions(tokens, state, pad)\nrotation = self.angles[T, S]",
         ),
     ),
+    "model-counts-for-itself": mutant(
+        "model_two_states",
+        (
+            "Llama.positions",
+            "return state.positions(T).to(tokens.device)",
+            "self.seen += T\nreturn torch.arange(self.seen - T, self.seen)[None]",
+        ),
+        ("Llama.new_state", "return KVCache(batch_size)", "self.seen = 0\nreturn KVCache(batch_size)"),
+    ),
     "model-token-0-is-padding": mutant(
         "value",
         (

@@ -812,6 +812,11 @@ def model_goes_on_from_its_cache(mine, ref, rng):
                 model_state=torch.cat([theirs(each).logits for each in tokens.split(list(sizes), 1)], 1),
                 model_window=by_hand(ref, theirs, tokens, windowed=False),
             )
+    tokens, states, read = some_tokens(rng), [own.new_state(3), own.new_state(3)], []
+    for piece in tokens.split(2, 1):
+        read.append([own(fresh(each), state=state).logits for each, state in zip((piece, piece), states, strict=True)])
+    if not all(alike(torch.cat(text, 1), theirs(tokens).logits) for text in zip(*read, strict=True)):
+        raise Wrong("model_two_states")
 
 
 @check("Llama", 1260)
