@@ -185,6 +185,16 @@ def test_a_folders_test_is_brought_to_the_colours_that_were_learnt(learnt, teste
     assert np.array_equal(batch.inputs[0][0], plan.codec.numbers(first[None])[0])
 
 
+def test_a_test_of_other_classes_is_refused(tmp_path):
+    for folder in ("train/cat", "train/dog", "test/cat", "test/fox"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (4, 4), 40 * i + len(folder)).save(tmp_path / folder / f"{i}.png")
+    plan = training.plan("resnet20", tmp_path, size=4, shift=0, steps=1)
+    with pytest.raises(TrainingError, match="the classes to test are cat, fox, and cat, dog were learnt"):
+        training.open_test(plan.config, plan.codec)
+
+
 def test_a_learners_classifier_is_trained_as_ours(tmp_path):
     own = tmp_path / "line.py"
     own.write_text(

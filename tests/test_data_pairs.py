@@ -233,3 +233,5 @@ def test_batches_hold_pairs_of_about_the_same_length():
     source = PairSource(SPLIT.train[:3000], CharTokenizer.train(map("".join, SPLIT.train)))
     share = np.mean([source.batch(step, 50, 0).options["source_pad"].mean() for step in range(60)])
     assert share > 0.8
+    widths = [source.batch(step, 50, 0).inputs[0].shape[1] for step in range(60)]
+    assert widths != sorted(widths), "short and long batches come in any order"

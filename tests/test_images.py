@@ -97,9 +97,15 @@ def test_photographs_in_a_tar_are_decoded_once(tmp_path, monkeypatch):
     found = images.read("cifar10-jpg")
     assert found.classes == ("frog", "ship") and found.images.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert np.abs(found.images.pixels[0].astype(int) - (0, 200, 0)).max() <= 3
+    opened = images._opened
     monkeypatch.setattr(images, "_opened", None)
     again = images.read("cifar10-jpg")
     assert np.array_equal(again.images.pixels, found.images.pixels) and again.classes == found.classes
+    monkeypatch.setattr(images, "_opened", opened)
+    (kept,) = (tmp_path / "home").rglob("train.npz")
+    np.savez(kept, pixels=found.images.pixels * 0, labels=found.images.labels, classes=found.classes, sha256="another")
+    third = images.read("cifar10-jpg")
+    assert np.array_equal(third.images.pixels, found.images.pixels), "what was kept of another file is not taken"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +136,10 @@ def test_a_folder_is_private_and_its_sub_folders_are_the_classes(folder):
     assert "9 images, 2 left out" in found.origin, "the broken one and the notes"
     assert images.read(folder).images.pixels.shape == (9, 32, 32, 3)
     put(folder / "dog" / "deep" / "photo.JPG", np.ones((9, 9, 3), np.uint8))
-    assert images.read(folder, 8).sha256 != found.sha256
+    before = images.read(folder, 8).sha256
+    assert before != found.sha256
+    (folder / "dog" / "1.png").rename(folder / "cat" / "9.png")
+    assert images.read(folder, 8).sha256 != before, "an image of another class is another set"
 
 
 def test_grey_images_have_one_channel_and_are_read_as_they_are(folder):
