@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kakehashi.inspection.sides import Comparison
 
 BEFORE, AFTER = 3, 4  # rows of the table: equal ones before the first that differs, and those from it on
-NAMES = 6  # as many are listed
+NAMES = 4  # as many are listed
 
 
 def diff(
@@ -80,8 +80,8 @@ def say_parting(found: "Diff", parting: "Parting") -> None:
     key = "parts" if parting.a == parting.b else "parts_by_two_names"
     console.say(t(f"cli.diff.{key}", a=module(parting.a), b=module(parting.b)), "bold")
     around = found.places[max(at - BEFORE, 0) : at + AFTER]
-    columns = [t(f"cli.diff.column.{name}") for name in ("tensor", "shape", "largest", "relative", "equal")]
-    console.table(columns, [row(place) for place in around], numbers=(2, 3))
+    columns = [t(f"cli.diff.column.{name}") for name in ("equal", "tensor", "shape", "largest", "relative")]
+    console.table(columns, [row(place) for place in around], numbers=(3, 4))
     console.say()
     console.say(t("cli.diff.pattern.none") if parting.pattern is None else sentence(parting.pattern), "bold")
     if any(parting.op):
@@ -114,13 +114,8 @@ def row(place: "Place") -> list[str]:
     shape = "x".join(map(str, place.shape_a))
     if place.shape_a != place.shape_b:
         shape += " / " + "x".join(map(str, place.shape_b))
-    return [
-        f"{name} {label}".strip(),
-        shape,
-        f"{place.largest:.1e}",
-        f"{place.distance:.1e}",
-        "✓" if place.equal else "✗",
-    ]
+    mark = "✓" if place.equal else "✗"
+    return [mark, f"{name} {label}".strip(), shape, f"{place.largest:.1e}", f"{place.distance:.1e}"]
 
 
 def sentence(pattern: "Pattern") -> str:

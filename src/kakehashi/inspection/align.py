@@ -6,6 +6,7 @@ one shape, as few as possible left over.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 import torch
 from torch import Tensor, nn
@@ -179,41 +180,56 @@ def cut(pieces: Sequence[Tensor], n: int, transposed: bool) -> Sequence[Tensor]:
 
 
 def calls(a: Sequence[Call], b: Sequence[Call]) -> list[tuple[Call, Call]]:
-    """Which calls correspond, in the order in which a's began: by name and number, the rest in order and by shape.
+    """Which calls correspond, in the order in which a's began.
 
-    The models themselves, which are called first, correspond.
+    The models themselves, called first; then those of one name and number; the rest in order, by values and shapes. Of
+    the rest, two that give other values, which the other model has elsewhere, do not correspond.
     """
     front_a, front_b = prefixes((call.path for call in a), (call.path for call in b))
-    named = {(call.path.removeprefix(front_b), call.number): call for call in b if call.path.startswith(front_b)}
+    modules_a, modules_b = ({path for path, _ in each[0].module.named_modules()} for each in (a, b))
+    named = {(call.path.removeprefix(front_b), call.number): call for call in b[1:] if call.path.startswith(front_b)}
     pairs = {id(a[0]): (a[0], b[0])}
     for call in a[1:]:
-        other = named.get((call.path.removeprefix(front_a), call.number))
-        if call.path.startswith(front_a) and other is not None and other.path:
+        if call.path.startswith(front_a) and (other := named.get((call.path.removeprefix(front_a), call.number))):
             pairs[id(call)] = (call, other)
     taken = {id(other) for _, other in pairs.values()}
-    modules_a, modules_b = ({path for path, _ in each[0].module.named_modules()} for each in (a, b))
-    # a module that the other model has by name, and does not call, is not another one of the same shape
-    rest_a = [
-        call
-        for call in a
-        if id(call) not in pairs
-        and not (call.path.startswith(front_a) and front_b + call.path.removeprefix(front_a) in modules_b)
-    ]
-    rest_b = [
-        call
-        for call in b
-        if id(call) not in taken
-        and not (call.path.startswith(front_b) and front_a + call.path.removeprefix(front_b) in modules_a)
-    ]
+
+    def has_namesake(call: Call, front: str, other_front: str, modules: set[str]) -> bool:
+        """Whether the other model has a module of this name, which it calls otherwise, or not at all."""
+        return call.path.startswith(front) and other_front + call.path.removeprefix(front) in modules
+
+    rest_a = [c for c in a if id(c) not in pairs and not has_namesake(c, front_a, front_b, modules_b)]
+    rest_b = [c for c in b if id(c) not in taken and not has_namesake(c, front_b, front_a, modules_a)]
     for i, j, _ in in_order(len(rest_a), len(rest_b), lambda i, j, _: likeness(rest_a[i], rest_b[j])):
-        pairs[id(rest_a[i])] = (rest_a[i], rest_b[j])
+        one, other = rest_a[i], rest_b[j]
+        if same_work(one, other) or not (gives_one_of(one, b) or gives_one_of(other, a)):
+            pairs[id(one)] = (one, other)
     return [pairs[id(call)] for call in a if id(call) in pairs]
+
+
+def same_work(a: Call, b: Call) -> bool:
+    """Whether two calls give an equal tensor, and take none that differs."""
+    return gives_one_of(a, [b]) and all(
+        distance(x, y) <= tolerance(x, y) for _, x, y in tensors(a.inputs, b.inputs, needed=False)
+    )
+
+
+def gives_one_of(call: Call, others: Iterable[Call]) -> bool:
+    """Whether some tensor that a call gives is one that others give."""
+    return any(
+        x.shape == y.shape and distance(x, y) <= tolerance(x, y)
+        for x in call.outputs.values()
+        for other in others
+        for y in other.outputs.values()
+    )
 
 
 def likeness(a: Call, b: Call) -> float:
     """How well two calls go together: 0 without a common shape of what they give."""
-    if not {tuple(x.shape) for x in a.outputs.values()} & {tuple(x.shape) for x in b.outputs.values()}:
+    if not {x.shape for x in a.outputs.values()} & {x.shape for x in b.outputs.values()}:
         return 0.0
+    if same_work(a, b):
+        return 10.0
     own = [sorted(sorted(p.shape) for p in call.module.parameters(recurse=False)) for call in (a, b)]
     leaf = [not any(True for _ in call.module.children()) for call in (a, b)]
     last = [call.path.rpartition(".")[2] for call in (a, b)]
@@ -225,16 +241,25 @@ def likeness(a: Call, b: Call) -> float:
 def tensors(a: Tensors, b: Tensors, needed: bool) -> list[tuple[str, Tensor, Tensor]]:
     """Which tensors of two calls correspond: by label where all labels are equal, else those of one shape, in order.
 
-    needed: where none do, the first ones are taken, whose shapes differ.
+    Shapes that differ in leading axes of length 1 are one, and b's tensor is given that of a's. needed: where none
+    correspond, the first ones are taken, whose shapes differ.
     """
     if a.keys() == b.keys():
-        return [(label, a[label], b[label]) for label in a]
+        return [(label, a[label], shaped(b[label], a[label])) for label in a]
     left, found = list(b.values()), []
     for label, x in a.items():
         for i, y in enumerate(left):
+            y = shaped(y, x)
             if x.shape == y.shape and x.is_floating_point() == y.is_floating_point():
-                found.append((label, x, left.pop(i)))
+                found.append((label, x, y))
+                del left[i]
                 break
     if needed and not found and a and b:
         return [(next(iter(a)), next(iter(a.values())), next(iter(b.values())))]
     return found
+
+
+def shaped(y: Tensor, x: Tensor) -> Tensor:
+    """y with x's shape, where they differ in leading axes of length 1."""
+    bare = [tuple(dropwhile(lambda size: size == 1, tensor.shape)) for tensor in (x, y)]
+    return y.reshape(x.shape) if bare[0] == bare[1] else y

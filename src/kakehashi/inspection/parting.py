@@ -1,10 +1,11 @@
 """The first tensor that differs, and what is known of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kakehashi.inspection import align
@@ -18,6 +19,7 @@ Pairs = Sequence[tuple[Call, Call]]
 Names = tuple[str | None, ...]  # of a function in either model
 Results = list[tuple[str, Tensor]]  # functions, and what they gave
 NEAR = 16  # steps after the parting in which the models are compared
+PAIRS = 40  # pairs of results that are looked at there
 MOST = 24  # equal tensors before it in which a cause is looked for
 
 
@@ -82,14 +84,23 @@ def walk(pairs: Pairs, tol: float | None) -> tuple[list[Place], First | None]:
         held = (one.inputs, other.inputs) if end == "in" else (one.outputs, other.outputs)
         for label, x, y in align.tensors(*held, needed=end == "out"):
             far = distance(x, y)
-            largest = (
-                (wide(x) - wide(y)).abs().nan_to_num().max().item() if x.numel() and x.shape == y.shape else math.nan
-            )
             equal = far <= limit(x, y, tol)
             if first is None and not equal:
                 first = First(len(places), one, other, end, x, y)
-            places.append(Place(one.path, other.path, end, label, tuple(x.shape), tuple(y.shape), largest, far, equal))
+            shapes = tuple(x.shape), tuple(y.shape)
+            places.append(Place(one.path, other.path, end, label, *shapes, largest(x, y), far, equal))
     return places, first
+
+
+def largest(x: Tensor, y: Tensor) -> float:
+    """The largest difference; NaN of other shapes."""
+    if x.shape != y.shape:
+        return math.nan
+    return (wide(x) - wide(y)).abs().nan_to_num().max().item() if x.numel() else 0.0
+
+
+def is_in(x: Tensor, others: Iterable[Tensor], tol: float | None) -> bool:
+    return any(x.shape == y.shape and distance(x, y) <= limit(x, y, tol) for y in others)
 
 
 def limit(x: Tensor, y: Tensor, tol: float | None) -> float:
@@ -126,7 +137,7 @@ def explain(
     given += equal_ones(owner_a.inputs, owner_b.inputs, tol)
     given += [x for call in only_a + only_b for x in call.outputs.values()]
     context = {
-        "given": given[:MOST],
+        "given": distinct(given)[:MOST],
         "parameters": [dict(each.model.named_parameters()) for each in passes],
         "order": [tuple(names[id(call)] for call in calls if id(call) in names) for calls in (calls_a, calls_b)],
         "norms": {names[id(call)] for call in calls_a if id(call) in names and normalises(call)},
@@ -161,24 +172,24 @@ def steps_until(one: Pass, owner: Call, call: Call, end: str) -> list[Op]:
 def compared(a: Sequence[Op], b: Sequence[Op], tol: float | None) -> tuple[list[Tensor], list[Results]]:
     """Of two sequences of steps: the results that both have, newest first; and the next few that only one has."""
     results = [[(op.name, x) for op in ops for x in op.outputs.values()] for ops in (a, b)]
-
-    def also(x: Tensor, others: Results) -> bool:
-        return any(x.shape == y.shape and distance(x, y) <= limit(x, y, tol) for _, y in others)
-
-    common = [x for _, x in results[0] if also(x, results[1])]
-    alone = [[(name, x) for name, x in one if not also(x, other)][:NEAR] for one, other in (results, results[::-1])]
+    tensors = [[x for _, x in each] for each in results]
+    common = [x for x in tensors[0] if is_in(x, tensors[1], tol)]
+    alone = [
+        [(name, x) for name, x in each if not is_in(x, others, tol)][:NEAR]
+        for each, others in zip(results, tensors[::-1], strict=True)
+    ]
     return common[::-1], alone
 
 
 def near(alone: Sequence[Results]) -> list[tuple[Names, Tensor, Tensor]]:
-    """Pairs of results of one shape: those of one function, then the first ones of any."""
+    """Pairs of results of one shape: those of one function, then those of others, the nearest to the parting first."""
     pairs = [
-        ((name, other), x, y)
+        (name != other, i + j, (name, other), x, y)
         for i, (name, x) in enumerate(alone[0])
         for j, (other, y) in enumerate(alone[1])
-        if x.shape == y.shape and (name == other or (max(i, j) < NEAR // 4 and x.is_floating_point()))
+        if x.shape == y.shape and (name == other or x.is_floating_point())
     ]
-    return sorted(pairs, key=lambda pair: pair[0][0] != pair[0][1])
+    return [pair[2:] for pair in sorted(pairs, key=lambda pair: pair[:2])[:PAIRS]]
 
 
 def factor(given: Sequence[Tensor], alone: Sequence[Results], tol: float | None) -> Pattern | None:
@@ -193,6 +204,15 @@ def factor(given: Sequence[Tensor], alone: Sequence[Results], tol: float | None)
 
 def equal_ones(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tol: float | None) -> list[Tensor]:
     return [x for _, x, y in align.tensors(dict(a), dict(b), needed=False) if distance(x, y) <= limit(x, y, tol)]
+
+
+def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Each once: those that are the same to the last bit are one."""
+    found: list[Tensor] = []
+    for x in tensors:
+        if not any(x.shape == y.shape and torch.equal(x, y) for y in found):
+            found.append(x)
+    return found
 
 
 def normalises(call: Call) -> bool:

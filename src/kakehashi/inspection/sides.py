@@ -117,8 +117,10 @@ class Peer:
 def from_transformers(folder: str) -> Peer:
     try:
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
     except ImportError:
         raise DiffError("peer needs the package transformers: pip install 'kakehashi[parity]'") from None
+    logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
     except (OSError, ValueError) as error:

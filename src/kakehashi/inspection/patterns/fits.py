@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }
-ROWS = 256  # of a norm: so many are enough for four unknowns, and each is looked at many times
+ROWS = 64  # of a norm: enough for its unknowns, and each is looked at many times
 
 
 def activation(seen: Seen) -> Pattern | None:
@@ -78,47 +78,52 @@ def fit_norm(x: Tensor, y: Tensor, tolerance: float) -> Norm | None:
     Of several that do, as where all rows are as long, the plainest: eps inside the root, the mean taken away.
     """
     x, y = x.flatten(0, -2), y.flatten(0, -2)
-    step = max(len(x) // ROWS, 1)
+    step = -(-len(x) // ROWS)
     x, y = x[::step], y[::step]
     if len(x) < 4 or x.shape[1] < 2 or not (x.isfinite().all() and y.isfinite().all()):
         return None
-    fits = []
-    for centred in (True, False):
-        from_mean = x - x.mean(1, keepdim=True) if centred else x
-        variance = from_mean.square().mean(1, keepdim=True)
-        for inside in (True, False):
-            fits.append(solve_eps(from_mean, variance, y, centred, inside))
-    best = min(fits, key=lambda fit: fit.error)
-    return next(fit for fit in fits if fit.error <= max(2 * best.error, 1e-9)) if best.error <= tolerance else None
+    fits = [solve_eps(x, y, centred, inside) for centred in (True, False) for inside in (True, False)]
+    found = [fit for fit in fits if fit]
+    best = min((fit.error for fit in found), default=math.inf)
+    return next(fit for fit in found if fit.error <= max(2 * best, 1e-9)) if best <= tolerance else None
 
 
-def solve_eps(x: Tensor, variance: Tensor, y: Tensor, centred: bool, inside: bool) -> Norm:
-    """The eps whose norm comes closest to y: a search on its logarithm, first coarse, then by golden sections."""
+def solve_eps(x: Tensor, y: Tensor, centred: bool, inside: bool) -> Norm | None:
+    """The eps whose norm comes closest to y: a search on its logarithm, coarse, then by golden sections.
 
-    def fit(log_eps: float) -> Norm:
-        eps = math.exp(log_eps)
-        normal = x / ((variance + eps).sqrt() if inside else variance.sqrt() + eps)
+    None where the best one is far from y, or so large that nothing would be normalised.
+    """
+    from_mean = x - x.mean(1, keepdim=True) if centred else x
+    variance = from_mean.square().mean(1, keepdim=True)
+    up = y - y.mean(0)
+
+    def fit(log_eps: Tensor) -> tuple[Tensor, Tensor]:
+        """For each eps (E): the gain (E, C), and how far y is missed (E)."""
+        eps = log_eps.exp()[:, None, None]
+        normal = from_mean / ((variance + eps).sqrt() if inside else variance.sqrt() + eps)  # (E, R, C)
         # a line for each feature through its points (normal, y): the gain is its slope
-        from_mean, up = normal - normal.mean(0), y - y.mean(0)
-        gain = (from_mean * up).sum(0) / from_mean.square().sum(0).clamp(min=1e-300)
-        error = (up - from_mean * gain).abs().max() / y.abs().max().clamp(min=1e-300)
-        if eps > (variance if inside else variance.sqrt()).max():  # nothing is normalised: x in small
-            error = error + 1
-        return Norm(centred, inside, eps, gain, error.item())
+        along = normal - normal.mean(1, keepdim=True)
+        gain = (along * up).sum(1, keepdim=True) / along.square().sum(1, keepdim=True).clamp(min=1e-300)
+        missed = (up - along * gain).abs().amax((1, 2)) / y.abs().max().clamp(min=1e-300)
+        return gain[:, 0], missed
 
-    grid = [math.log(10) * k / 2 for k in range(-28, 3)]  # 1e-14 to 10
-    at = min(range(1, len(grid) - 1), key=lambda i: fit(grid[i]).error)
-    if (coarse := fit(grid[at])).error > 0.2:  # far from any norm
-        return coarse
+    grid = math.log(10) * torch.arange(-28, 3, dtype=torch.float64) / 2  # 1e-14 to 10
+    missed = fit(grid)[1]
+    at = int(missed[1:-1].argmin()) + 1
+    if missed[at] > 0.2:
+        return None
     low, high = grid[at - 1], grid[at + 1]
     ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(40):
+    for _ in range(30):
         one, two = high - ratio * (high - low), low + ratio * (high - low)
-        if fit(one).error < fit(two).error:
-            high = two
-        else:
-            low = one
-    return fit((low + high) / 2)
+        of_one, of_two = fit(torch.stack((one, two)))[1]
+        low, high = (low, two) if of_one < of_two else (one, high)
+    log_eps = (low + high) / 2
+    gain, missed = fit(log_eps[None])
+    eps = log_eps.exp().item()
+    if eps > (variance if inside else variance.sqrt()).max():
+        return None
+    return Norm(centred, inside, eps, gain[0], missed[0].item())
 
 
 # --- RoPE ---
