@@ -420,6 +420,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
     """`attention` without a window by torch's kernel."""
     if visible.ndim == 2 and q.shape[2] == k.shape[2]:  # no padding, no cache: the kernel makes the mask itself
+        # its output lies in memory as q does: a token's heads side by side, so that no copy of both is kept
+        q = q.transpose(1, 2).contiguous().transpose(1, 2)
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     return fused_window_attention(q, k, v, visible)
 
