@@ -38,12 +38,15 @@ BROKEN = ("eps", "theta", "dropout")  # fields that need not be whole
 FLAGS = ("tied", "qkv_bias", "out_bias", "mlp_bias")
 MOST = 2**31  # below it all sizes lie
 SHOWN = 80  # characters of a value in a message
-# Keys of config.json that change no number that a model gives for its tokens
+# Keys of config.json that change no number that a model gives for its tokens; nor do those that begin with _
 HARMLESS = """
-    _name_or_path bos_token_id chunk_size_feed_forward dtype eos_token_id gradient_checkpointing id2label
-    initializer_range label2id model_type n_ctx output_attentions output_hidden_states output_past pad_token_id
-    pretraining_tp problem_type return_dict summary_activation summary_first_dropout summary_proj_to_labels summary_type
-    summary_use_proj task_specific_params torch_dtype transformers_version use_cache
+    bos_token_id chunk_size_feed_forward do_sample dtype early_stopping eos_token_id finetuning_task
+    gradient_checkpointing id2label initializer_range is_llama_config label2id length_penalty max_length
+    max_sequence_length min_length model_type n_ctx no_repeat_ngram_size num_beams num_labels num_return_sequences
+    output_attentions output_hidden_states output_past pad_token_id prefix pretraining_tp problem_type
+    repetition_penalty return_dict summary_activation summary_first_dropout summary_proj_to_labels summary_type
+    summary_use_proj task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
+    transformers.js_config transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
 """.split()
 
 
@@ -77,7 +80,7 @@ class _Said:
     def done(self) -> None:
         """Refuse what is left over, but for what says nothing."""
         for key, value in self.values.items():
-            if value is not None and key not in HARMLESS:
+            if value is not None and key not in HARMLESS and not key.startswith("_"):
                 raise ConvertError(f"{self.place}: {key} is {_short(value)}, which our model does not compute")
 
 
@@ -102,6 +105,7 @@ def _config(family: Family, kind: str, said: _Said) -> Any:
     if (given := said.take("architectures") or [architecture]) != [architecture]:
         raise ConvertError(f"{said.place}: architectures must be {[architecture]}, a language model, got {given}")
     said.must("is_encoder_decoder", False)
+    said.must("pruned_heads", {})
     values = {ours: said.need(theirs) for ours, theirs in SIZES[family.name].items()}
     values |= _gpt2_values(said, values) if kind == "gpt2" else _llama_values(said, kind, values)
     said.done()
@@ -133,6 +137,8 @@ def _gpt2_values(said: _Said, sizes: Mapping[str, Any]) -> dict[str, Any]:
 def _llama_values(said: _Said, kind: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
     said.must("hidden_act", "silu")
     said.must("attention_dropout", 0)
+    said.must("rope_interleaved", False)
+    said.must("use_mrope", False)
     values = {
         "n_kv_heads": said.take("num_key_value_heads", {"llama": None, "mistral": 8, "qwen2": 32}[kind]),
         "head_dim": said.take("head_dim"),

@@ -26,7 +26,7 @@ PREFIXES = ("prepend", "always", "first", "never")
 
 
 def merge(tokens: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
-    """What `bpe.merge_slowly` makes of the tokens, in n log n steps: without spaces a text is one piece, however long."""
+    """What `bpe.merge_slowly` makes of the tokens, in n log n steps: a text without spaces is one long piece."""
     parts = list(tokens)  # -1: merged into the one before
     before, after = list(range(-1, len(parts) - 1)), list(range(1, len(parts) + 1))
     waiting = [(*merges[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]
