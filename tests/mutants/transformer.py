@@ -240,6 +240,10 @@ FURTHER = {
         "branch_not_added",
         ("Branch.forward", WHERE, "return self.norm(F.dropout(branch(x, *given), self.dropout, self.training))"),
     ),
+    "branch-not-given": mutant(
+        "branch_given",
+        ("Branch.forward", WHERE, "return self.norm(x + F.dropout(branch(x), self.dropout, self.training))"),
+    ),
     "branch-without-dropout": mutant(
         "branch_dropout_missing", ("Branch.forward", FIRST, "return x + branch(self.norm(x), *given)")
     ),

@@ -6,6 +6,7 @@ another check judges.
 
 import copy
 import inspect
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -297,9 +298,11 @@ def feed_forward_drops_hidden_units(mine, ref, rng):
 def branch_adds_to_the_stream(mine, ref, rng):
     weight = torch.randn(C, C, generator=rng) / C**0.5
 
-    def branch(x, given):
+    def branch(x, *given):
         calls.append(x)
-        return torch.tanh(x @ weight.to(x.dtype)) + given
+        if len(given) != 1:
+            raise Wrong("branch_given", seen=len(given))
+        return torch.tanh(x @ weight.to(x.dtype)) + given[0]
 
     for norm_first in (False, True):
         own, theirs = twins("Branch.forward", mine, ref, rng, norm_first=norm_first)
@@ -329,7 +332,7 @@ def branch_drops_what_it_adds(mine, ref, rng):
         own, _ = twins("Branch.forward", mine, ref, rng, norm_first=norm_first, dropout=DROPOUT)
         own.norm = nn.Identity()
         x = torch.full((B, 9, C), 2.0)
-        name, given = f"Branch.forward with norm_first={norm_first}", (x, lambda x, given: given, torch.ones_like(x))
+        name, given = f"Branch.forward with norm_first={norm_first}", (x, lambda x, *given: torch.ones_like(x), x)
         right, output = evaluated(name, own, *given), own.train()(*given)
         if (output == 0).any():
             raise Wrong("branch_dropout_stream")
@@ -565,15 +568,14 @@ def memory_goes_on_with_rows(mine, ref, rng):
         if state.batch_size != len(rows):
             raise Wrong("select_batch_size", seen=state.batch_size, expected=len(rows))
         suspect("visible after select", state.visible, SEEN[chosen], select_visible=SEEN)
-        for name, key, before, after in (
-            ("source", "select_source", source, state.source),
-            ("layers", "select_targets", layers, state.layers),
-        ):
+        for name, before, after in (("source", source, state.source), ("layers", layers, state.layers)):
             if not isinstance(after, list) or len(after) != len(before):
                 raise Wrong("select_list", name=name, expected=len(before))
-            for layer, (old, new) in enumerate(zip(before, after, strict=True)):
-                name, old = f"{name}[{layer}] after select", torch.stack(old)
-                suspect(name, pair(name, new), old[:, chosen], **{key: old})
+            for layer, (two, now) in enumerate(zip(before, after, strict=True)):
+                old, new = torch.stack(two), pair(f"{name}[{layer}] after select", now)
+                if new.shape == old.shape and torch.equal(new, old):
+                    raise Wrong("select_source" if name == "source" else "select_targets")
+                same(f"{name}[{layer}] after select", new, old[:, chosen])
 
 
 # cross_entropy
@@ -707,7 +709,9 @@ def kept(pairs, real):
     return torch.stack([pair("Memory.source", each) for each in pairs]).permute(2, 4, 0, 1, 3, 5)[real]
 
 
-def read(theirs, source, real, *, seen=None, layers=range(L), norm=True, readers=range(L), bare=False):
+def read(
+    theirs, source, real, *, seen=None, layers: Sequence = range(L), norm=True, readers: Sequence = range(L), bare=False
+):
     """What a reference model keeps of a source, and what it would keep with known mistakes."""
     x = theirs.embedding(source) if bare else theirs.embed(source)
     for i in layers:
@@ -755,7 +759,7 @@ def source_is_read_once(mine, ref, rng):
         )
 
 
-def write(theirs, state, target, *, start=0, layers=range(L), norm=True, detach=False):
+def write(theirs, state, target, *, start=0, layers: Sequence = range(L), norm=True, detach=False):
     """A reference model's logits, and what they would be with known mistakes."""
     x = theirs.embed(target, start)
     for i in layers:
