@@ -28,7 +28,8 @@ from kakehashi.data import stdlib_code
 from kakehashi.tokenizers import END, BPETokenizer
 from kakehashi.tokenizers.bpe_formats import to_hf
 
-VOCAB_SIZE = 8000
+MERGES = 8000
+VOCAB_SIZE = 1 + 256 + MERGES  # END, every byte, and what is learnt
 SIZE = 10_000_000  # bytes to learn from
 LONG_RUN = 1_000_000  # characters, all equal
 TURNS = 5
@@ -44,7 +45,7 @@ class Missing(Mistake):
 def learning() -> Iterator[Row]:
     text = "\n".join(read() for read in TEXTS.values()).encode()[:SIZE].decode(errors="ignore")
     yield measure(
-        f"learning {VOCAB_SIZE:,} tokens from {len(text.encode()) / 1e6:.1f} MB of {', '.join(TEXTS)}",
+        f"learning {MERGES:,} merges from {len(text.encode()) / 1e6:.1f} MB of {', '.join(TEXTS)}",
         "s",
         lambda: seconds(lambda: BPETokenizer.train([text], VOCAB_SIZE)),
         lambda: seconds(lambda: learnt_by_peer(text)),

@@ -147,7 +147,7 @@ def test_an_unknown_bench_is_one_line():
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "there are cli, ladder, autograd, bpe" in done.stderr
+    assert "there are cli, ladder, autograd, bpe, parity" in done.stderr
 
 
 def test_an_unknown_piece_is_one_line():
@@ -416,3 +416,86 @@ def test_the_twins_are_named_apart_where_their_curves_end_together():
     figure.draw_without_rendering()
     boxes = sorted((label.get_window_extent() for label in figure.axes[0].texts), key=lambda box: box.y0)
     assert len(boxes) == 4 and all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
+
+
+# --- bench parity ---
+
+
+@pytest.fixture
+def parity(monkeypatch):
+    """The bench on small models and batches."""
+    pytest.importorskip("transformers")
+    from benchmarks import parity
+
+    sizes = {"block_size": 6, "n_layers": 2, "n_heads": 4, "n_embd": 16}
+    monkeypatch.setattr(parity, "SIZES", {"gpt2": sizes, "llama": {**sizes, "n_kv_heads": 2, "n_hidden": 24}})
+    family = models.find("resnet")
+    monkeypatch.setitem(family.presets, "resnet18", replace(family.presets["resnet18"], widths=(8, 8, 12, 16)))
+    family = models.find("transformer")
+    small = replace(family.presets["transformer-small"], n_layers=1, n_heads=2, n_embd=8, n_hidden=12)
+    monkeypatch.setitem(family.presets, "transformer-small", small)
+    changed = {"VOCAB_SIZE": 11, "BATCH": 2, "IMAGES": (3, 3, 32, 32), "PAIRS": (2, 5), "TURNS": 2, "TRIES": 1}
+    for name, value in changed.items():
+        monkeypatch.setattr(parity, name, value)
+    return parity
+
+
+pairs = pytest.mark.parametrize("name", ["gpt2", "llama", "resnet", "transformer"])
+quietly = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+
+
+@quietly
+@pairs
+def test_a_peer_with_our_weights_takes_the_same_steps(parity, name):
+    model, batch, engine = parity.ours(name), parity.batch(name), training.TorchEngine()
+    peer = parity.theirs(name, model)
+    theirs = dict(peer.module.named_parameters())
+    assert len(set(peer.names.values())) == len(list(model.parameters()))
+    assert sum(p.numel() for p in theirs.values()) == sum(p.numel() for p in model.parameters())
+    steps = [parity.training_step(engine, model, model), parity.training_step(engine, peer.module, peer.read)]
+    losses = []
+    for _ in range(3):
+        losses.append([read(*batch).loss.item() for read in (model, peer.read)])
+        for step in steps:
+            step(*batch)
+    for ours, others in losses:
+        assert ours == pytest.approx(others, rel=1e-3)
+    assert len({ours for ours, _ in losses}) == 3  # they move
+
+
+@quietly
+@pairs
+def test_a_difference_of_numbers_is_seen(parity, name):
+    model, batch = parity.ours(name), parity.batch(name)
+    peer = parity.theirs(name, model)
+    assert all(most <= 1e-4 for most in parity.differences(model, peer, batch).values())
+    with torch.no_grad():
+        last = list(model.parameters())[-1]
+        last.add_(torch.arange(last.numel()).view_as(last) * 0.1)
+    model.zero_grad(), peer.module.zero_grad()
+    assert all(most > 1e-4 for most in parity.differences(model, peer, batch).values())
+
+
+@quietly
+def test_the_races_of_bench_parity_give_rows(parity):
+    rows = [row for name in ("gpt2", "llama", "resnet", "transformer") for row in parity.PLAIN[name]()]
+    assert [row.goal for row in rows] == [*4 * ["ratio >= 0.97"], "", ""] and all(row.ratio > 0 for row in rows)
+    assert all(("sdpa" in row.peer_name) != ("eager" in row.peer_name) for row in rows[:4])
+    assert {row.repeats for row in rows} == {2} and "bfloat16" in rows[1].what
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("peers", [False, True])
+def test_a_step_needs_more_memory_than_three_times_its_logits(peers):
+    parity = pytest.importorskip("benchmarks.parity")
+    logits = parity.BATCH * parity.SIZES["gpt2"]["block_size"] * parity.VOCAB_SIZE
+    assert autograd.fresh(parity.peak_of_a_step, "gpt2", peers) > 3 * 4 * logits / 2**20
+
+
+@pytest.mark.slow
+def test_muon_and_adamw_are_compared_at_their_best_rates(parity, monkeypatch):
+    monkeypatch.setattr(parity, "STEPS", 2)
+    (row,) = parity.muon()
+    assert row.ours == min(parity.learnt("muon", lr) for lr in parity.RATES["muon"])
+    assert row.peer == min(parity.learnt("adamw", lr) for lr in parity.RATES["adamw"])
