@@ -568,13 +568,16 @@ def memory_goes_on_with_rows(mine, ref, rng):
         if state.batch_size != len(rows):
             raise Wrong("select_batch_size", seen=state.batch_size, expected=len(rows))
         suspect("visible after select", state.visible, SEEN[chosen], select_visible=SEEN)
-        for name, before, after in (("source", source, state.source), ("layers", layers, state.layers)):
+        for name, forgotten, before, after in (
+            ("source", "select_source", source, state.source),
+            ("layers", "select_targets", layers, state.layers),
+        ):
             if not isinstance(after, list) or len(after) != len(before):
                 raise Wrong("select_list", name=name, expected=len(before))
             for layer, (two, now) in enumerate(zip(before, after, strict=True)):
                 old, new = torch.stack(two), pair(f"{name}[{layer}] after select", now)
                 if new.shape == old.shape and torch.equal(new, old):
-                    raise Wrong("select_source" if name == "source" else "select_targets")
+                    raise Wrong(forgotten)
                 same(f"{name}[{layer}] after select", new, old[:, chosen])
 
 
