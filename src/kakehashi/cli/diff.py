@@ -43,16 +43,15 @@ def diff(
         seed=seed,
     )
     found = made.found
-    console.say(
-        t("cli.diff.input", input=made.said, dtype=dtype, mode=t(f"cli.diff.mode_{'training' if training else 'eval'}"))
-    )
+    mode = t(f"cli.diff.mode_{'training' if training else 'eval'}")
+    console.say(t(f"cli.diff.{made.kind}_read", shape=times(made.shape), seed=seed, dtype=dtype, mode=mode))
     say_weights(made)
     if found.parting is None:
         console.say(t("cli.diff.all_equal", n=len(found.places), tolerance=found.tolerance), "green")
     else:
         say_parting(found, found.parting)
     say_ends(found)
-    console.result({"a": a, "b": b, "input": made.said, "dtype": dtype, **found.to_dict()})
+    console.result({"a": a, "b": b, "input": made.kind, "shape": made.shape, "dtype": dtype, **found.to_dict()})
     if not found.equal:
         console.leave(1)
 
@@ -111,9 +110,9 @@ def say_ends(found: "Diff") -> None:
 def row(place: "Place") -> list[str]:
     name = f"{module(place.a)} {t(f'cli.diff.{place.end}')}"
     label = place.label.removeprefix("output").removeprefix(".")
-    shape = "x".join(map(str, place.shape_a))
+    shape = times(place.shape_a)
     if place.shape_a != place.shape_b:
-        shape += " / " + "x".join(map(str, place.shape_b))
+        shape += f" / {times(place.shape_b)}"
     mark = "✓" if place.equal else "✗"
     return [mark, f"{name} {label}".strip(), shape, f"{place.largest:.1e}", f"{place.distance:.1e}"]
 
@@ -125,6 +124,10 @@ def sentence(pattern: "Pattern") -> str:
         if values.get(name):
             values[name] = t(f"cli.diff.{name}", name=values[name])
     return t(f"cli.diff.pattern.{pattern.name}", **values)
+
+
+def times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def module(path: str) -> str:

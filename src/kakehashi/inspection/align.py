@@ -52,7 +52,6 @@ def prefixes(a: Iterable[str], b: Iterable[str]) -> tuple[str, str]:
         return sorted({name[: i + 1] for name in names for i, c in enumerate(name) if c == "."}, key=len)
 
     choices = [("", ""), *((stem, "") for stem in stems(a)), *(("", stem) for stem in stems(b))]
-    # what follows a block's number is shared by all blocks: only the same names in the same blocks count
     return max(choices, key=lambda choice: shared(*choice))
 
 
@@ -103,6 +102,16 @@ def weights(a: nn.Module, b: nn.Module, trace_a: Trace, trace_b: Trace) -> Weigh
         turned = (names_a[0] in input_first_a) != (names_b[0] in input_first_b) if square else x != y
         return Pair(tuple(names_a), tuple(names_b), turned)
 
+    def paired_in_order(some_a: list[str], some_b: list[str]) -> Iterable[Pair]:
+        """Equal shapes, or three that side by side make one, as queries, keys and values do."""
+
+        def worth(i: int, j: int, move: Move) -> float:
+            return max(move) * bool(pair(some_a[i : i + move[0]], some_b[j : j + move[1]]))
+
+        for i, j, (n, m) in in_order(len(some_a), len(some_b), worth, ((1, 1), (1, 3), (3, 1))):
+            if found := pair(some_a[i : i + n], some_b[j : j + m]):
+                yield found
+
     front_a, front_b = prefixes(of_a, of_b)
     shared = [
         (name, other)
@@ -112,17 +121,11 @@ def weights(a: nn.Module, b: nn.Module, trace_a: Trace, trace_b: Trace) -> Weigh
     pairs = [found for name, other in shared if (found := pair([name], [other]))]
     left_a = [name for name in of_a if name not in {each.a[0] for each in pairs}]
     left_b = [name for name in of_b if name not in {each.b[0] for each in pairs}]
-    for kind in (2, 1, 0):  # matrices, vectors, numbers: a fused matrix stands for three, and so does its bias
-        some_a = [name for name in left_a if min(of_a[name].ndim, 2) == kind]
-        some_b = [name for name in left_b if min(of_b[name].ndim, 2) == kind]
-        found = in_order(
-            len(some_a),
-            len(some_b),
-            lambda i, j, move: max(move) * bool(pair(some_a[i : i + move[0]], some_b[j : j + move[1]])),  # noqa: B023
-            ((1, 1), (1, 3), (3, 1)),
+    for kind in (2, 1, 0):  # matrices, vectors, numbers: each in its own order, for a layer's bias follows its matrix
+        pairs += paired_in_order(
+            [name for name in left_a if min(of_a[name].ndim, 2) == kind],
+            [name for name in left_b if min(of_b[name].ndim, 2) == kind],
         )
-        fitting = [pair(some_a[i : i + n], some_b[j : j + m]) for i, j, (n, m) in found]
-        pairs += [each for each in fitting if each]
     used_a, used_b = {name for each in pairs for name in each.a}, {name for each in pairs for name in each.b}
     return Weights(pairs, [name for name in of_a if name not in used_a], [name for name in of_b if name not in used_b])
 

@@ -12,7 +12,7 @@ one module: that is measured. The pattern is what explains the numbers there, if
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -69,8 +69,7 @@ class Diff:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, which has no word for what is not finite: None. Of the places, how many."""
-        found = asdict(self) | {"places": len(self.places), "equal": self.equal}
-        return plain(found)
+        return plain(asdict(self) | {"places": len(self.places), "equal": self.equal})
 
 
 def plain(value: Any) -> Any:
@@ -115,7 +114,7 @@ def diff(
         side, source = (0, b) if from_b else (1, a)
         target = copy.deepcopy(passes[side].model)
         align.copy(source, target, weights.pairs, backwards=from_b)
-        passes = tuple(each.of(target) if i == side else each for i, each in enumerate(passes))
+        passes = tuple(replace(each, model=target) if i == side else each for i, each in enumerate(passes))
         traces = tuple(record(each) if i == side else traces[i] for i, each in enumerate(passes))
     pairs = align.calls(traces[0].calls, traces[1].calls)
     places, first = walk(pairs, tol)
@@ -133,9 +132,7 @@ def diff(
         tolerance=tolerance(*logits) if tol is None else tol,
         loss=(losses[0].item(), losses[1].item()) if both else None,
         gradients=gradients(passes, weights.pairs) if grads and both else None,
-        random=tuple(
-            name for name, each, x in zip("AB", passes, logits, strict=True) if not training and is_random(each, x)
-        ),
+        random=tuple(each.name for each, x in zip(passes, logits, strict=True) if is_random(each, x)),
     )
 
 
@@ -147,14 +144,14 @@ def outcome(output: Any) -> tuple[Tensor, Tensor | None]:
         logits = next((x for x in copies(output).values() if x.is_floating_point()), None)
     if logits is None:
         raise DiffError(f"a model must give a tensor of floats to be compared, got {type(output).__name__}")
-    return logits, loss
+    return logits, loss if isinstance(loss, Tensor) and loss.numel() == 1 else None
 
 
 def is_random(one: Pass, logits: Tensor) -> bool:
     """Whether a model's answer is another from another seed, in eval mode."""
     if one.training:
         return False
-    again, _ = outcome(record(one.seeded(one.seed + 1)).output)
+    again, _ = outcome(record(replace(one, seed=one.seed + 1)).output)
     return distance(again, logits) > tolerance(again, logits)
 
 

@@ -136,10 +136,14 @@ def explain(
             given += equal_ones(call.outputs, partners[id(call)].outputs, tol)
     given += equal_ones(owner_a.inputs, owner_b.inputs, tol)
     given += [x for call in only_a + only_b for x in call.outputs.values()]
+    order = [tuple(names[id(call)] for call in calls if id(call) in names) for calls in (calls_a, calls_b)]
+    moved = next((one for one, other in zip(*order, strict=False) if one != other), None)
+    if first.end == "out" or names[id(first.a)] != moved:  # what moved takes what it took before: no cause
+        order = [(), ()]
     context = {
         "given": distinct(given)[:MOST],
         "parameters": [dict(each.model.named_parameters()) for each in passes],
-        "order": [tuple(names[id(call)] for call in calls if id(call) in names) for calls in (calls_a, calls_b)],
+        "order": order,
         "norms": {names[id(call)] for call in calls_a if id(call) in names and normalises(call)},
     }
 
@@ -225,15 +229,16 @@ def normalises(call: Call) -> bool:
 
 def settings(a: nn.Module, b: nn.Module) -> dict[str, tuple[Any, Any]]:
     """The plain attributes that both modules have, and that differ."""
-    plain = (bool, int, float, str, tuple)
-    one, other = (
-        {name: value for name, value in vars(module).items() if isinstance(value, plain) and not name.startswith("_")}
-        for module in (a, b)
-    )
+
+    def plain(value: Any) -> bool:
+        return isinstance(value, bool | int | float | str) or (isinstance(value, tuple) and all(map(plain, value)))
+
+    one, other = vars(a), vars(b)
+    shared = [name for name in one if name in other and name != "training" and not name.startswith("_")]
     return {
         name: (one[name], other[name])
-        for name in one
-        if name in other and name != "training" and one[name] != other[name]
+        for name in shared
+        if plain(one[name]) and plain(other[name]) and one[name] != other[name]
     }
 
 

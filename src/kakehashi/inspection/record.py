@@ -6,7 +6,7 @@ Hooks on all modules; nothing is left behind: no hook, no training mode, no buff
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import count
 from typing import Any
 
@@ -77,12 +77,6 @@ class Pass:
     inputs: tuple
     seed: int = 0
     training: bool = False
-
-    def of(self, model: nn.Module) -> "Pass":
-        return replace(self, model=model)
-
-    def seeded(self, seed: int) -> "Pass":
-        return replace(self, seed=seed)
 
     def __call__(self) -> Any:
         """Run it. Raises DiffError where the model does not take the inputs: whatever error inside it."""

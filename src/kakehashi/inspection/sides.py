@@ -34,11 +34,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, the input in words, and what was found."""
+    """Two sides, what both read, and what was found. kind: "text", or drawn "tokens" or "images"; shape: as tokens."""
 
     a: Side
     b: Side
-    said: str
+    kind: str
+    shape: tuple[int, ...]
     found: Diff
 
 
@@ -66,7 +67,7 @@ def compare(
     sides = pair(a, b, peer, seed)
     for side in sides:
         side.model.to(DTYPES[dtype])
-    inputs, said = one_input(sides, text, DTYPES[dtype], seed)
+    kind, inputs = one_input(sides, text, DTYPES[dtype], seed)
     one, other = sides
     found = diff(
         one.model,
@@ -81,7 +82,7 @@ def compare(
         tol=tol,
         seed=seed,
     )
-    return Comparison(one, other, said, found)
+    return Comparison(one, other, kind, tuple(inputs[0].shape), found)
 
 
 # --- Models ---
@@ -183,8 +184,8 @@ def without_targets(model: nn.Module, *inputs: Tensor) -> Any:
 # --- Inputs ---
 
 
-def one_input(sides: tuple[Side, Side], text: str | None, dtype: torch.dtype, seed: int) -> tuple[tuple, str]:
-    """What both models take, targets last, and what that is in words."""
+def one_input(sides: tuple[Side, Side], text: str | None, dtype: torch.dtype, seed: int) -> tuple[str, tuple]:
+    """A Comparison's kind, and what both models take, targets last."""
     task = next((side.task for side in sides if side.task), None)
     if task is None:
         raise DiffError(
@@ -197,13 +198,12 @@ def one_input(sides: tuple[Side, Side], text: str | None, dtype: torch.dtype, se
         size = next((side.codec.size for side in sides if side.codec), SIZE)
         images = torch.randn(BATCH, least(sides, "n_channels"), size, size, generator=rng)
         targets = torch.randint(least(sides, "n_classes"), (BATCH,), generator=rng)
-        return (images.to(dtype), targets), f"images {tuple(images.shape)}, seed {seed}"
+        return "images", (images.to(dtype), targets)
     vocabulary = least(sides, "vocab_size")
     if text is None:
         length = min(LENGTH, least(sides, "block_size", LENGTH))
         tokens = torch.randint(vocabulary, (BATCH, length + 1), generator=rng)
         source = torch.randint(vocabulary, (BATCH, length), generator=rng)
-        said = f"tokens {(BATCH, length)}, seed {seed}"
     else:
         codec = next((side.codec for side in sides if side.codec), None)
         if codec is None:
@@ -215,9 +215,8 @@ def one_input(sides: tuple[Side, Side], text: str | None, dtype: torch.dtype, se
                 f"got {len(ids)}"
             )
         tokens, source = torch.tensor([[codec.end, *ids]]), torch.tensor([ids])
-        said = f"tokens {tuple(source.shape)}"
     taken = (source, tokens[:, :-1]) if task == "seq2seq" else (tokens[:, :-1],)
-    return (*taken, tokens[:, 1:]), said
+    return "tokens" if text is None else "text", (*taken, tokens[:, 1:])
 
 
 def least(sides: tuple[Side, Side], name: str, default: int = 0) -> int:
