@@ -29,7 +29,12 @@ SIZES = {"gpt2": SIZE, "llama": SIZE | {"n_kv_heads": 2, "n_hidden": 1024}}
 BATCH = 8  # windows of block_size tokens
 IMAGES = (8, 3, 128, 128)  # images, channels, height, width
 PAIRS = (32, 32)  # pairs of texts, tokens in each
-NAMES = {"gpt2": "GPT-2", "llama": "Llama", "resnet": "ResNet-18", "transformer": "Transformer"}
+NAMES = {
+    "gpt2": "GPT-2, 6 layers 384 wide",
+    "llama": "Llama, 6 layers 384 wide",
+    "resnet": "ResNet-18",
+    "transformer": "Transformer, 3 layers 256 wide",
+}
 
 Batch = tuple[Tensor, ...]
 
@@ -37,16 +42,20 @@ Batch = tuple[Tensor, ...]
 # --- Who steps, on what ---
 
 
-def ours(name: str) -> nn.Module:
-    """Our model, fused, in training mode."""
+def config(name: str) -> Any:
+    """Of our model, fused."""
     family = models.find(name)
     if name in SIZES:
-        config = family.Config(VOCAB_SIZE, **SIZES[name])
-    elif name == "resnet":
-        config = family.presets["resnet18"]
-    else:
-        config = replace(family.presets["transformer-small"], vocab_size=VOCAB_SIZE, dropout=0.0, label_smoothing=0.0)
-    return TorchEngine().build(family, replace(config, fused=True), seed=0)
+        return family.Config(VOCAB_SIZE, **SIZES[name], fused=True)
+    if name == "resnet":
+        return replace(family.presets["resnet18"], fused=True)
+    plain = {"dropout": 0.0, "label_smoothing": 0.0}
+    return replace(family.presets["transformer-small"], vocab_size=VOCAB_SIZE, fused=True, **plain)
+
+
+def ours(name: str) -> nn.Module:
+    """Our model, in training mode."""
+    return TorchEngine().build(models.find(name), config(name), seed=0)
 
 
 def batch(name: str) -> Batch:
@@ -87,8 +96,8 @@ def training_step(engine: TorchEngine, module: nn.Module, read: Callable[..., An
 # --- Races ---
 
 
-def race(name: str, unit: str, n: int, dtype: str = "float32", **words: str) -> Row:
-    """`n` things of a batch are learnt from in a step. words: as `measure` takes them."""
+def race(name: str, on: str, unit: str, n: int, dtype: str = "float32", **words: str) -> Row:
+    """on: a batch in words, of which `n` things are learnt from in a step. words: as `measure` takes them."""
     engine, model, given = TorchEngine(dtype=dtype), ours(name), batch(name)
     mine = training_step(engine, model, model)
     peers = {}
@@ -102,7 +111,7 @@ def race(name: str, unit: str, n: int, dtype: str = "float32", **words: str) -> 
     if fastest:
         words["peer_name"] += f", {fastest} attention"
     return measure(
-        f"training {NAMES[name]}, {dtype}",
+        f"training {NAMES[name]}, on {on}, {dtype}",
         unit,
         lambda: n / seconds(mine, given),
         lambda: n / seconds(other, given),
@@ -119,17 +128,20 @@ def seconds(step: Callable[..., None], given: Batch) -> float:
 
 
 def lm(name: str) -> Iterator[Row]:
-    tokens = BATCH * SIZES[name]["block_size"]
+    T = SIZES[name]["block_size"]
     for dtype in ("float32", "bfloat16"):
-        yield race(name, "tokens/s", tokens, dtype, peer_name="transformers", goal="ratio >= 0.97")
+        on = f"{BATCH} x {T} tokens"
+        yield race(name, on, "tokens/s", BATCH * T, dtype, peer_name="transformers", goal="ratio >= 0.97")
 
 
 def resnet() -> Iterator[Row]:
-    yield race("resnet", "images/s", IMAGES[0], peer_name="transformers")
+    n, _, height, width = IMAGES
+    yield race("resnet", f"{n} images of {height} x {width}", "images/s", n, peer_name="transformers")
 
 
 def transformer() -> Iterator[Row]:
-    yield race("transformer", "tokens/s", PAIRS[0] * PAIRS[1], peer_name="torch.nn.Transformer")
+    n, T = PAIRS
+    yield race("transformer", f"{n} pairs of {T} tokens", "tokens/s", n * T, peer_name="torch.nn.Transformer")
 
 
 # --- Memory ---
@@ -139,11 +151,11 @@ def memory() -> Iterator[Row]:
     """No rows where the system does not count."""
     for name in SIZES if counted() else ():
         yield measure(
-            f"memory of the first step of training {NAMES[name]}",
+            f"memory of the first such step of {NAMES[name]}, float32",
             "MiB",
             partial(fresh, peak_of_a_step, name, False),
             partial(fresh, peak_of_a_step, name, True),
-            repeats=3,
+            repeats=5,
             command="kakehashi bench parity --only memory",
             peer_name="transformers, sdpa attention",
             goal="ratio <= 1",
@@ -152,10 +164,12 @@ def memory() -> Iterator[Row]:
 
 def peak_of_a_step(name: str, peers: bool) -> float:
     """MiB by which the first step of ours, or of the peer's, rises above what was held before it."""
-    module = ours(name)
-    read: Callable[..., Any] = module
     if peers:
-        module, read, _ = theirs(name, module)
+        with torch.device("meta"):  # its names alone: memory that is freed again would be there for the step
+            model = models.find(name).Model(config(name))
+        module, read, _ = peer_models.lm(model)
+    else:
+        module = read = ours(name)
     step, given = training_step(TorchEngine(), module, read), batch(name)
     return rise(partial(step, *given))
 
