@@ -130,6 +130,7 @@ def loop(state: State, train_source: Batches, val_source: Batches, seed: int, ca
             with engine.autocast():
                 output, state.carried = read(model, batch, state.carried)
                 loss = output.loss * (batch.n_targets / max(1, n_targets))
+                del output  # its logits are large, and backward does not need them
             with their_code(run, backward=True):
                 engine.backward(loss)
             state.loss = state.loss + loss.detach()
