@@ -184,7 +184,7 @@ def numbers() -> Iterator[Row]:
         other = "torch.nn.Transformer" if name == "transformer" else "transformers"
         for what, most in differences(model, peer, given).items():
             yield summary(
-                f"{NAMES[name]}, {what}: largest difference from {other}'s",
+                f"{NAMES[name]}, {what}: largest difference from {other}",
                 "",
                 [(most, None)],
                 command="kakehashi bench parity --only numbers",
