@@ -97,7 +97,11 @@ heads = rand(B, H, T, D)
 shared = rand(B, 2, T, D)
 image = rand(B, 4, 5, 5)
 gain, offset = rand(4, seed=7).abs() + 0.5, rand(4, seed=8)
-own = {"weight": gain, "bias": offset}
+own = {"weight": gain, "bias": offset, "running_mean": offset / 3, "running_var": 2 * gain}
+about_zero = image - image.mean((0, 2, 3), keepdim=True)
+about_zero = (
+    about_zero / image.square().mean((0, 2, 3), keepdim=True).sqrt() * gain[:, None, None] + offset[:, None, None]
+)
 by_batch = F.batch_norm(image, None, None, gain, offset, training=True)
 by_memory = F.batch_norm(image, offset / 3, gain * 2, gain, offset)
 matrix, table = rand(9, C, seed=2), rand(9, C, seed=3)
@@ -115,7 +119,12 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
     "scale": (
         Seen(x, x * math.sqrt(C)),
         {"c": math.sqrt(C), "form": "sqrt(12)"},
-        [Seen(x, changed(x * 3)), Seen(x, x * 3 + 0.1), Seen(torch.ones(3, 3), torch.full((3, 3), 2.0))],
+        [
+            Seen(x, changed(x * 3)),
+            Seen(x, x * 3 + 0.1),
+            Seen(torch.tensor([1e3, 1, 2, 3]), torch.tensor([999.0, 1, 2, 3])),
+            Seen(torch.ones(3, 3), torch.full((3, 3), 2.0)),
+        ],
     ),
     "shift": (Seen(x, x + 0.25), {"c": 0.25}, [Seen(x, changed(x + 0.25)), Seen(x, x + rand(C))]),
     "bias": (
@@ -220,11 +229,12 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
         [Seen(x @ matrix.T, x @ table.T, given=(x,), parameters=({"w": matrix}, {"e": table + 0.01}))],
     ),
     "batch_statistics": (
-        Seen(by_memory, by_batch, parameters=(own, own)),
+        Seen(by_memory, by_batch, given=(image,), parameters=(own, own)),
         {"side": "B"},
         [
-            Seen(by_memory, by_batch * 1.1, parameters=(own, own)),
-            Seen(by_batch, changed(by_batch), parameters=(own, own)),
+            Seen(by_memory, by_batch * 1.1, given=(image,), parameters=(own, own)),
+            Seen(by_batch, changed(by_batch), given=(image,), parameters=(own, own)),
+            Seen(by_batch, about_zero, given=(image,), parameters=(own, own)),
         ],
     ),
     "activation": (

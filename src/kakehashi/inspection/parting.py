@@ -142,7 +142,7 @@ def explain(
         order = [(), ()]
     context = {
         "given": distinct(given)[:MOST],
-        "parameters": [dict(each.model.named_parameters()) for each in passes],
+        "parameters": [dict([*each.model.named_parameters(), *each.model.named_buffers()]) for each in passes],
         "order": order,
         "norms": {names[id(call)] for call in calls_a if id(call) in names and normalises(call)},
     }

@@ -1,9 +1,8 @@
 """Recognisers that look at calls and parameters."""
 
-import torch
 from torch import Tensor
 
-from kakehashi.inspection.closeness import wide
+from kakehashi.inspection.closeness import distance, wide
 from kakehashi.inspection.patterns.seen import Pattern, Seen
 
 
@@ -38,27 +37,39 @@ def head(seen: Seen) -> Pattern | None:
 
 
 def batch_statistics(seen: Seen) -> Pattern | None:
-    """(B, C, ...): the channels of one have the mean and deviation that its parameters say, those of the other not."""
+    """(B, C, ...): a norm of x by its own mean and variance in one model, by vectors that the other keeps there."""
     if not seen.alike or seen.a.ndim < 3:
         return None
-    a, b = (
-        as_said(x, [wide(p) for p in parameters.values() if p.shape == x.shape[1:2]])
-        for x, parameters in zip((seen.a64, seen.b64), seen.parameters, strict=True)
-    )
-    return Pattern("batch_statistics", {"side": "AB"[b], "other": "BA"[b]}) if a != b else None
+    sides = list(zip((seen.a64, seen.b64), seen.parameters, strict=True))
+    kept = [[wide(p) for p in parameters.values() if p.shape == y.shape[1:2]] for y, parameters in sides]
+    for side in (0, 1):
+        if by_batch(sides[side][0], kept[side]):
+            for x in seen.given:
+                if x.shape == seen.a.shape and by_memory(wide(x), sides[1 - side][0], kept[1 - side], seen.tolerance):
+                    return Pattern("batch_statistics", {"side": "AB"[side], "other": "BA"[side]})
+    return None
 
 
-def as_said(x: Tensor, vectors: list[Tensor]) -> bool:
-    """Whether the channels' means are one of these vectors or 0, and their deviations one or 1: a batch's own norm."""
-    others = [axis for axis in range(x.ndim) if axis != 1]
-    means, deviations = x.mean(others), x.var(others, correction=0).sqrt()  # (C,)
-    by_item = x.flatten(2).mean(2)  # (B, C)
-    if (by_item - means).abs().max() <= 1e-3 * deviations.max():  # each item has these means: a norm of its own
-        return False
-    vectors = [*vectors, torch.zeros_like(means), torch.ones_like(means)]
+def by_batch(y: Tensor, kept: list[Tensor]) -> bool:
+    """Whether the channels' means are one of the vectors, and their deviations another: bias and gain."""
+    others = [axis for axis in range(y.ndim) if axis != 1]
+    means, deviations = y.mean(others), y.var(others, correction=0).sqrt()  # (C,)
     far = deviations.max().clamp(min=1e-300)
     # eps makes a deviation smaller than the gain, much so where the channel hardly varies
-    short = [(v.abs() - deviations) / far for v in vectors]
-    return any((means - v).abs().max() < 1e-4 * far for v in vectors) and any(
+    short = [(v.abs() - deviations) / far for v in kept]
+    return any((means - v).abs().max() < 1e-4 * far for v in kept) and any(
         s.min() > -1e-3 and s.abs().median() < 1e-2 for s in short
     )
+
+
+def by_memory(x: Tensor, y: Tensor, kept: list[Tensor], tolerance: float) -> bool:
+    """Whether y is a line of x in each channel, which takes one of the vectors to another: a kept mean to the bias."""
+    x, y = (each.movedim(1, 0).flatten(1) for each in (x, y))  # (C, N)
+    from_mean = x - x.mean(1, keepdim=True)
+    slope = (from_mean * y).sum(1) / from_mean.square().sum(1).clamp(min=1e-300)  # (C,)
+    start = y.mean(1) - slope * x.mean(1)  # (C,)
+    line = slope[:, None] * x + start[:, None]
+    if distance(line, y) > 10 * tolerance:
+        return False
+    far = y.abs().max()
+    return any((slope * m + start - v).abs().max() < 1e-4 * far for m in kept for v in kept if m is not v)

@@ -22,6 +22,9 @@ def scale(seen: Seen) -> Pattern | None:
     c = (x @ y / (x @ x)).item()
     if c == 0 or abs(c - 1) <= 10 * seen.tolerance or not seen.equal(c * a, b):
         return None
+    ratios = y[x != 0] / x[x != 0]
+    if (ratios - c).abs().median() > 1e-2 * abs(c - 1):  # a few large numbers spoke for the rest
+        return None
     sizes = {size for tensor in (seen.a, *seen.given) for size in tensor.shape}
     return Pattern("scale", {"c": c, "form": named(c, sizes)})
 

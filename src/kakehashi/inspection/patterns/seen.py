@@ -28,7 +28,7 @@ class Seen:
 
     a, b        the tensors that differ
     given       what went in, equal in both, or known to one alone, newest first
-    parameters  of either model by name, for what is looked up there by value
+    parameters  and buffers of either model by name, for what is looked up there by value
     order       of the calls that either made there, by common names
     norms       those names whose call was measured to normalise
     tolerance   of numbers that are equal, relative to the largest
