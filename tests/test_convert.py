@@ -749,6 +749,8 @@ def llama3(tmp_path):
 def test_what_stands_before_a_text_is_what_transformers_puts_there(said, template, llama3):
     folder, _, bpe = llama3
     assert load_tokenizer(folder) == bpe
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["bos_token_id"], config["eos_token_id"]) == (bpe.begin, list(bpe.ends))
     change(folder / "tokenizer_config.json", **said)
     if not template:
         change(folder / "tokenizer.json", post_processor=None)

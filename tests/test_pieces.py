@@ -3,13 +3,17 @@
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_bpe import NASTY, corpora
 
 from kakehashi import tokenizers
+from kakehashi.inference import Engine
+from kakehashi.models.protocol import Output
 from kakehashi.tokenizers import PieceTokenizer, TokenizerError
 from kakehashi.tokenizers.bpe import merge_slowly
 from kakehashi.tokenizers.piece_formats import from_hf, to_hf
@@ -75,7 +79,11 @@ def test_tokens_equal_those_of_tokenizers_on_any_text(prefix, text):
 
 
 @settings(max_examples=100)
-@given(st.lists(st.tuples(*[st.text("ab▁", min_size=1, max_size=3)] * 2), unique=True, max_size=20), text)
+@given(
+    st.lists(st.tuples(*[st.text("ab▁", min_size=1, max_size=2)] * 2), unique=True, max_size=20),
+    st.text("aab é", max_size=30),
+)
+@example([("a", MARK), (f"a{MARK}", "b")], "aa ab a")
 def test_any_merges_are_done_as_tokenizers_does_them(pairs, text):
     """Marks inside tokens, too, which real vocabularies have not: then no cut between words is safe."""
     tokens = dict.fromkeys(["<s>", *BYTES, "a", "b", MARK, *(part for pair in pairs for part in pair)])
@@ -105,6 +113,24 @@ def test_what_begins_and_ends_a_text_is_read():
     assert theirs().encode("a b").ids == [ours().begin, *ours().encode("a b")]
     assert ours().decode([1, *ours().encode("a"), 2]) == "a"
     assert not {0, 1, 2} & set(ours().encode("<s> </s> <unk>"))
+
+
+def test_what_goes_on_with_a_space_keeps_it_and_a_text_has_none_at_its_beginning():
+    class Saying(torch.nn.Module):
+        """Goes on with " the cat", token after token."""
+
+        config = type("Config", (), {"vocab_size": ours().vocab_size})
+
+        def forward(self, tokens, targets=None):
+            row = ours().encode("the cat")
+            follows = {ours().begin: row[0], row[-1]: row[0], **dict(pairwise(row))}
+            following = torch.tensor([[follows[int(token)] for token in each] for each in tokens])
+            return Output(torch.nn.functional.one_hot(following, ours().vocab_size).float())
+
+    engine, n = Engine(Saying(), ours()), len(ours().encode("the cat"))
+    for prompt, text in (("", "the cat"), ("the cat", " the cat")):
+        (completion,) = engine.generate([prompt], max_tokens=n, temperature=0)
+        assert completion.text == text == "".join(engine.stream(prompt, max_tokens=n, temperature=0))
 
 
 def test_half_a_character_is_no_text():
