@@ -138,7 +138,7 @@ def test_a_folder_is_private_and_its_sub_folders_are_the_classes(folder):
     put(folder / "dog" / "deep" / "photo.JPG", np.ones((9, 9, 3), np.uint8))
     before = images.read(folder, 8).sha256
     assert before != found.sha256
-    (folder / "dog" / "1.png").rename(folder / "cat" / "9.png")
+    (folder / "dog" / "0.png").rename(folder / "cat" / "9.png")
     assert images.read(folder, 8).sha256 != before, "an image of another class is another set"
 
 
