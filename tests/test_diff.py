@@ -26,7 +26,7 @@ from kakehashi.faults import liveness
 from kakehashi.inspection import RECOGNISERS, DiffError, Seen, compare, diff, recognise
 from kakehashi.inspection.align import in_order, prefixes
 from kakehashi.models import gpt2, llama, transformer
-from kakehashi.texts import LANGUAGES, Texts, t, use
+from kakehashi.texts import HERE, LANGUAGES, Texts, t, use
 from kakehashi.tokenizers import CharTokenizer
 
 TINY = gpt2.Config(vocab_size=11, block_size=9, n_layers=2, n_heads=2, n_embd=8)
@@ -285,14 +285,12 @@ MORE = {  # other looks of a cause
 
 
 def test_the_texts_have_a_sentence_for_every_cause():
-    told = {key.rpartition(".")[2] for key in Texts(t_path()).all("en") if key.startswith("cli.diff.pattern.")}
+    told = {
+        key.rpartition(".")[2]
+        for key in Texts(HERE / "{lang}" / "cli.toml").all("en")
+        if key.startswith("cli.diff.pattern.")
+    }
     assert told == {*CAUSES, "none", "factor"}
-
-
-def t_path() -> str:
-    from kakehashi import texts
-
-    return f"{texts.HERE}/{{lang}}/cli.toml"
 
 
 @pytest.mark.parametrize("name", CAUSES)

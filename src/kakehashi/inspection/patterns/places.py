@@ -65,15 +65,11 @@ def permutation(seen: Seen) -> Pattern | None:
         return None
     for axis in range(seen.a.ndim - 1, 0, -1):
         order = moved(seen, axis)
-        if order is not None and order != list(range(len(order))):
-            heads = seen.a.ndim == 4 and axis == 3  # (B, H, T, D): one head's features alone
-            return (
-                features(order, heads)
-                if axis == seen.a.ndim - 1
-                else Pattern(
-                    "heads" if seen.a.ndim == 4 and axis == 1 else "axis", {"axis": axis, "order": shown(order)}
-                )
-            )
+        if order is None or order == list(range(len(order))):
+            continue
+        if axis == seen.a.ndim - 1:
+            return features(order, one_head=seen.a.ndim == 4)  # (B, H, T, D)
+        return Pattern("heads" if seen.a.ndim == 4 and axis == 1 else "axis", {"axis": axis, "order": shown(order)})
     return None
 
 
