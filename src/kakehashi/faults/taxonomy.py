@@ -72,7 +72,17 @@ TAXONOMY: dict[str, tuple[str, ...]] = {
     "forward": ("overflow", "definition", "axis"),
     "data": ("counting", "smoothing"),
     "labels": ("direction", "shift"),
-    "tokenizer": ("alphabet", "cutting", "counting", "merging", "tie", "numbering", "rank_order", "special", "decoding"),
+    "tokenizer": (
+        "alphabet",
+        "cutting",
+        "counting",
+        "merging",
+        "tie",
+        "numbering",
+        "rank_order",
+        "special",
+        "decoding",
+    ),
     "loss": ("padding_counted", "denominator", "empty_batch", "smoothing"),
     "mode": ("dropout_in_eval", "batch_statistics_in_eval", "running_statistics_in_training"),
 }
