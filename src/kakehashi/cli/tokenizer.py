@@ -12,7 +12,7 @@ from kakehashi.cli import console
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
-    from kakehashi.tokenizers import BPETokenizer, CharTokenizer
+    from kakehashi.tokenizers import BPETokenizer, CharTokenizer, PieceTokenizer
 
 COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 SIZE = 2000  # tokens of the one that show learns where no file is named
@@ -100,7 +100,7 @@ def tokenizer_show(
     )
 
 
-def opened(path: str | None) -> "BPETokenizer | CharTokenizer":
+def opened(path: str | None) -> "BPETokenizer | CharTokenizer | PieceTokenizer":
     """The tokenizer at a path; without one, a small one is learnt from Python's own library."""
     from kakehashi import tokenizers
 
@@ -112,7 +112,7 @@ def opened(path: str | None) -> "BPETokenizer | CharTokenizer":
     return tokenizers.BPETokenizer.train(corpus("stdlib-code").documents, SIZE)
 
 
-def piece_of(coder: "BPETokenizer | CharTokenizer", number: int) -> bytes:
+def piece_of(coder: "BPETokenizer | CharTokenizer | PieceTokenizer", number: int) -> bytes:
     """What a token stands for, in UTF-8."""
     token = coder.tokens[number]
     return token.encode() if isinstance(token, str) else token
