@@ -168,6 +168,40 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "conv-drawn-alike": mutant(
+        "start_alike",
+        (
+            "Conv.__init__",
+            "torch.randn(n_out, n_in, size, size)",
+            "torch.randn(n_out, n_in, size, size, generator=torch.Generator().manual_seed(0))",
+        ),
+    ),
+    "block-bottleneck-never-pads": mutant(
+        "block_shortcut_learns",
+        ("Block.__init__", 'config.shortcut == "pad"', 'config.shortcut == "pad" and not config.bottleneck'),
+    ),
+    "net-last-stage-stays": mutant(
+        "net_last_stage_stays", ("ResNet.__init__", "stage and i == 0", "0 < stage < 3 and i == 0")
+    ),
+    "net-halves-where-channels-change": mutant(
+        "value", ("ResNet.__init__", "stage and i == 0", "stage and width != n_out")
+    ),
+    "net-blocks-copied": mutant(
+        "start_alike",
+        (
+            "ResNet.__init__",
+            "self.blocks = nn.ModuleList(blocks)",
+            """
+            self.blocks = nn.ModuleList(blocks)
+            for last, block in zip(blocks, blocks[1:]):
+                if [value.shape for value in last.parameters()] == [value.shape for value in block.parameters()]:
+                    block.load_state_dict(last.state_dict())
+            """,
+        ),
+    ),
+    "net-pool-by-width": mutant(
+        "value", ("ResNet.forward", 'self.config.stem == "large"', "self.config.stem_width == 64")
+    ),
     "conv-window-left-out": mutant("conv_window_left_out", ("Conv.__init__", STD, "math.sqrt(2 / n_out)")),
     "norm-sample-variance": mutant(
         "norm_sample_variance",
@@ -480,6 +514,7 @@ FURTHER = {
     ),
     "net-first-stage-halves": mutant("net_first_stage_halves", ("ResNet.__init__", "stage and i == 0", "i == 0")),
     "net-later-stages-halve": mutant("net_later_stages_halve", ("ResNet.__init__", "stage and i == 0", "stage")),
+    "net-halves-once": mutant("net_halves_once", ("ResNet.__init__", "stage and i == 0", "stage == 1 and i == 0")),
     "net-never-halves": mutant("net_never_halves", ("ResNet.__init__", "2 if stage and i == 0 else 1", "1")),
     "net-no-relu-after-the-stem": mutant(
         "net_no_stem_relu", ("ResNet.forward", "F.relu(self.stem(x))", "self.stem(x)")

@@ -72,6 +72,12 @@ def normal(name: str, weight: Tensor, std: float, **mistakes: float) -> None:
         raise Wrong("start_shape", name=name)
 
 
+def starts_apart(first: Tensor, second: Tensor) -> None:
+    """Two layers of one kind are drawn one by one. Raises Wrong "start_alike"."""
+    if torch.equal(first, second):
+        raise Wrong("start_alike")
+
+
 def biases_start_at_zero(module: nn.Module) -> None:
     """Every bias of a fresh module is 0, whatever class it came from. Raises Wrong as `same`."""
     for name, value in module.named_parameters():

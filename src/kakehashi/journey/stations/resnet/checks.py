@@ -9,7 +9,17 @@ import torch.nn.functional as F
 
 from kakehashi.journey import lm_checks
 from kakehashi.journey.checking import Wrong, check, fresh, gradients, part, same, shake, shape, twin
-from kakehashi.journey.lm_checks import HALF, Loss, alike, changed, keeps_its_config, learns_alike, normal, suspect
+from kakehashi.journey.lm_checks import (
+    HALF,
+    Loss,
+    alike,
+    changed,
+    keeps_its_config,
+    learns_alike,
+    normal,
+    starts_apart,
+    suspect,
+)
 from kakehashi.models.protocol import IGNORE
 
 B, C_IN, C_OUT, H, W, V = 3, 4, 8, 9, 12, 11
@@ -18,6 +28,7 @@ KINDS = {
     "pad": {"shortcut": "pad"},
     "plain": {"residual": False},
     "bottleneck": {"bottleneck": True},
+    "bottleneck, pad": {"bottleneck": True, "shortcut": "pad"},
 }
 
 
@@ -130,6 +141,7 @@ def conv_keeps_the_scale_of_gradients(mine, ref, rng):
             conv_default=(1 / (3 * area * n_in)) ** 0.5,
             conv_unscaled=1.0,
         )
+    starts_apart(mine.Conv(n_in, n_out, 3).weight, mine.Conv(n_in, n_out, 3).weight)
 
 
 @check("Conv", 130)
@@ -498,7 +510,7 @@ def loss_stays_finite(mine, ref, rng):
 
 
 NET = {"n_classes": V, "n_channels": 2, "widths": (C_IN, C_OUT)}
-NETS = KINDS | {"large": {"stem": "large"}}
+NETS = KINDS | {"large": {"stem": "large"}, "small, as wide as a large stem": {"widths": (64, 64)}}
 
 
 def nets(mine, ref, rng, kind, depths=(1, 2)):
@@ -524,36 +536,41 @@ def net_by_hand(theirs, x, *, stem=F.relu, pool=None, blocks=None, gather=None):
     return theirs.head(gather(x) if gather else x.mean((2, 3)))
 
 
-def striding(theirs, *strides):
-    """The blocks of a plain net, with other strides."""
-    blocks = copy.deepcopy(theirs.blocks)
-    for block, stride in zip(blocks, strides, strict=True):
-        block.units[0].conv.stride = stride
+def striding(theirs, halves):
+    """The blocks of a plain net, of which those halve for which halves(stage, i, depth) holds."""
+    blocks, at = copy.deepcopy(theirs.blocks), 0
+    for stage, depth in enumerate(theirs.config.depths):
+        for i in range(depth):
+            blocks[at + i].units[0].conv.stride = 2 if halves(stage, i, depth) else 1
+        at += depth
     return blocks
 
 
 @check("ResNet", 600)
 def net_halves_where_a_stage_begins(mine, ref, rng):
-    """The plain twin: nothing in its parameters tells where it halves."""
+    """The plain twin: nothing in its parameters tells where it halves. Four stages, two of them of one width."""
     parts_are_new(mine.ResNet(mine.Config(**NET, depths=(1, 3))))
-    own, theirs = nets(mine, ref, rng, "plain", (2, 3))
+    stages = {"widths": (C_IN, C_OUT, C_OUT, 10), "depths": (2, 3, 1, 2)}
+    own, theirs = (each.eval() for each in twins("ResNet", mine, ref, rng, NET | NETS["plain"] | stages))
     x = images(rng, 2)
     output, right = part("forward", own(fresh(x)), "logits"), theirs(x).logits
     if alike(output, right):
         return
 
-    def strides(*each):
-        return net_by_hand(theirs, x, blocks=striding(theirs, *each))
+    def halving(halves):
+        return net_by_hand(theirs, x, blocks=striding(theirs, halves))
 
     suspect(
         "logits",
         output,
         right,
-        net_every_block_halves=strides(2, 1, 2, 2, 2),
-        net_later_stages_halve=strides(1, 1, 2, 2, 2),
-        net_first_stage_halves=strides(2, 1, 2, 1, 1),
-        net_never_halves=strides(1, 1, 1, 1, 1),
-        net_halves_late=strides(1, 1, 1, 1, 2),
+        net_every_block_halves=halving(lambda stage, i, depth: stage or i == 0),
+        net_later_stages_halve=halving(lambda stage, i, depth: stage),
+        net_first_stage_halves=halving(lambda stage, i, depth: i == 0),
+        net_never_halves=halving(lambda stage, i, depth: False),
+        net_halves_once=halving(lambda stage, i, depth: stage == 1 and i == 0),
+        net_last_stage_stays=halving(lambda stage, i, depth: 0 < stage < 3 and i == 0),
+        net_halves_late=halving(lambda stage, i, depth: stage and i == depth - 1),
         net_no_stem_relu=net_by_hand(theirs, x, stem=identity),
         net_head_largest=net_by_hand(theirs, x, gather=lambda x: x.amax((2, 3))),
         net_head_sum=net_by_hand(theirs, x, gather=lambda x: x.sum((2, 3))),
@@ -617,11 +634,12 @@ def net_has_a_gradient(mine, ref, rng):
 @check("ResNet", 640)
 def net_starts_as_its_parts_do(mine, ref, rng):
     n = 150
-    own = mine.ResNet(mine.Config(50, 3, (1, 2), (n, n)))
+    own = mine.ResNet(mine.Config(50, 3, (2, 1), (n, n)))
     convs = {name: value for name, value in own.named_parameters() if value.ndim == 4}
     for name, weight in convs.items():
         fan = weight[0].numel() * n / weight.shape[1]
         normal(name, weight, (2 / fan) ** 0.5, conv_fan_in=(2 / weight[0].numel()) ** 0.5)
+    starts_apart(*(block.units[0].conv.weight for block in own.blocks[:2]))
     bound, weight = n**-0.5, own.head.weight
     # torch's Linear draws evenly between -bound and bound
     if not (weight.abs().max() <= bound and abs(weight.std() / bound * 3**0.5 - 1) <= 0.05):
