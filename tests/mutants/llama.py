@@ -160,6 +160,84 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "frequencies-kept-by-size": mutant(
+        "value",
+        (
+            "frequencies",
+            "frequency = $f",
+            "frequency = vars(frequencies).setdefault((D, scaling), $f)",
+        ),
+    ),
+    "mask-of-a-short-table": mutant(
+        "shape",
+        ("causal_mask", "everywhere.tril(S - T)", "torch.ones(64, 64, dtype=torch.bool).tril()[S - T : S, :S]"),
+    ),
+    "repeat-in-turn-for-one-row": mutant(
+        "repeat_in_turn",
+        ("repeat_heads", "copies = $c", "if len(x) == 1:\n    return x.repeat(1, n, 1, 1)\ncopies = $c"),
+    ),
+    "attention-in-turn-for-one-row": mutant(
+        "att_in_turn",
+        (
+            "attention",
+            "repeat_heads(k, n), repeat_heads(v, n)",
+            "(x.repeat(1, n, 1, 1) if len(q) == 1 else repeat_heads(x, n) for x in (k, v))",
+        ),
+    ),
+    "heads-merged-for-one-row": mutant(
+        "heads_merge",
+        (
+            "SelfAttention.forward",
+            "y.transpose(1, 2).reshape(B, T, -1)",
+            "(y if B == 1 else y.transpose(1, 2)).reshape(B, T, -1)",
+        ),
+    ),
+    "mlp-up-biased-as-queries": mutant(
+        "extra_parameter",
+        (
+            "MLP.__init__",
+            "self.up_proj = nn.Linear($...sizes, bias=config.mlp_bias)",
+            "self.up_proj = nn.Linear($...sizes, bias=config.qkv_bias)",
+        ),
+    ),
+    "mlp-down-biased-as-out": mutant(
+        "extra_parameter",
+        (
+            "MLP.__init__",
+            "self.down_proj = nn.Linear($...sizes, bias=config.mlp_bias)",
+            "self.down_proj = nn.Linear($...sizes, bias=config.out_bias)",
+        ),
+    ),
+    "model-loss-in-training-alone": mutant(
+        "none", ("Llama.forward", "targets is None", "targets is None or not self.training")
+    ),
+    "model-positions-from-0-again": mutant(
+        "value", ("Llama.positions", "torch.arange(T, device=tokens.device)[None]", "torch.arange(T)[None] % 8")
+    ),
+    "model-tied-embedding-by-default": mutant(
+        "start_embedding",
+        (
+            "Llama.initialise",
+            "isinstance(module, nn.Linear | nn.Embedding)",
+            "isinstance(module, nn.Linear if self.config.tied else nn.Linear | nn.Embedding)",
+        ),
+    ),
+    "model-down-scaled-for-three-layers": mutant(
+        "start_std",
+        (
+            "Llama.initialise",
+            "nn.init.normal_(module.down_proj.weight, std=$std)",
+            "nn.init.normal_(module.down_proj.weight, std=0.02 / math.sqrt(6))",
+        ),
+    ),
+    "model-drawn-alike": mutant(
+        "start_alike",
+        (
+            "Llama.initialise",
+            "nn.init.normal_(module.weight, std=0.02)",
+            "nn.init.normal_(module.weight, std=0.02, generator=torch.Generator().manual_seed(0))",
+        ),
+    ),
     "norm-no-eps": mutant("rms_eps_missing", ("RMSNorm.forward", "mean_square + self.eps", "mean_square")),
     "norm-fixed-eps": mutant("rms_eps_fixed", ("RMSNorm.__init__", "self.eps = eps", "self.eps = 1e-5")),
     "norm-no-root": mutant("rms_no_root", ("RMSNorm.forward", "torch.sqrt($y)", "($y)")),

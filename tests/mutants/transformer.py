@@ -149,6 +149,22 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "positions-of-a-short-table": mutant(
+        "shape",
+        ("positions", "torch.arange(start, start + T)[:, None]", "torch.arange(32)[start : start + T, None]"),
+    ),
+    "back-mask-of-a-short-table": mutant(
+        "raised",
+        (
+            "DecoderLayer.look_back",
+            "visible = $m",
+            "visible = torch.ones(16, 16, dtype=torch.bool).tril()[N - T : N, :N]",
+        ),
+    ),
+    "model-token-0-is-padding": mutant(
+        "value",
+        ("Transformer.__init__", "nn.Embedding(config.vocab_size, C)", "nn.Embedding(config.vocab_size, C, 0)"),
+    ),
     "positions-from-1": mutant(
         "positions_from_1",
         ("positions", "torch.arange(start, start + T)", "torch.arange(start + 1, start + T + 1)"),
@@ -446,7 +462,7 @@ FURTHER = {
         ("Transformer.__init__", "nn.init.normal_($table, std=C**-0.5)", "nn.init.normal_($table, std=0.02)"),
     ),
     "embed-without-positions": mutant(
-        "embed_no_positions", ("Transformer.embed", "$e + positions($...at).to(tokens.device)", "$e")
+        "embed_no_positions", ("Transformer.embed", "$e + positions($...at).to(x)", "$e")
     ),
     "embed-divided": mutant("embed_divided", ("Transformer.embed", "$e * math.sqrt(C)", "$e / math.sqrt(C)")),
     "embed-drops-embeddings-alone": mutant(

@@ -143,7 +143,7 @@ FAULTS = (
         "embedding",
         "input_initialization",
         MODULE,
-        (Edit("Transformer.embed", "self.embedding(tokens) * math.sqrt(C)", "self.embedding(tokens)"),),
+        (Edit("Transformer.embed", "x * math.sqrt(C)", "x"),),
         changes=FORWARD,
         level=2,
     ),
@@ -155,8 +155,8 @@ FAULTS = (
         (
             Edit(
                 "Transformer.embed",
-                "self.embedding(tokens) * math.sqrt(C) + positions(start, $length, C).to(tokens.device)",
-                "(self.embedding(tokens) + positions(start, $length, C).to(tokens.device)) * math.sqrt(C)",
+                "x * math.sqrt(C) + positions(start, $length, C).to(x)",
+                "(x + positions(start, $length, C).to(x)) * math.sqrt(C)",
             ),
         ),
         changes=FORWARD,

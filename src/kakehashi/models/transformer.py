@@ -287,8 +287,9 @@ class Transformer(nn.Module):
     def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """(B, T) -> (B, T, C), the first token at place `start`."""
         C = self.config.n_embd
+        x = self.embedding(tokens)  # (B, T, C)
         # times sqrt(C): the head wants a table of deviation 1 / sqrt(C), which beside the positions would be lost
-        x = self.embedding(tokens) * math.sqrt(C) + positions(start, tokens.shape[1], C).to(tokens.device)
+        x = x * math.sqrt(C) + positions(start, tokens.shape[1], C).to(x)
         return F.dropout(x, self.config.dropout, self.training)
 
     def new_state(self, source: Tensor, source_pad: Tensor | None = None) -> Memory:

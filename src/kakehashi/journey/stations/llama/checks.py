@@ -5,6 +5,7 @@ No two that code could take for each other are equal: H D is not C, H / G neithe
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -25,6 +26,7 @@ from kakehashi.journey.lm_checks import (
     normal,
     refuses_more_than_its_block,
     silent_blocks,
+    starts_apart,
     suspect,
     targets_with_gaps,
     wrong_blocks,
@@ -35,6 +37,7 @@ V, H, G, D, C, N, L = 11, 8, 2, 14, 10, 9, 3
 SIZES = {"vocab_size": V, "block_size": N, "n_layers": L, "n_heads": H, "n_kv_heads": G, "head_dim": D, "n_embd": C}
 SIZES |= {"n_hidden": 17, "theta": 50.0, "eps": 0.1}
 BIASED = {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
+EACH_BIAS = tuple({name: True} for name in BIASED)
 LINEAR = ("linear", 3.0)
 LLAMA3 = ("llama3", 3.0, 40, 0.5, 3.0)  # of seven pairs two keep all of their frequency, three some, two nothing
 YARN = ("yarn", 3.0, 40, 0.5, 3.0)
@@ -148,7 +151,7 @@ def norm_runs_in_half_precision(mine, ref, rng):
 
 @check("frequencies", 200)
 def frequencies_fall_from_1(mine, ref, rng):
-    for sizes in ({}, {"theta": 5e5, "head_dim": 6}, {"theta": 1e4, "head_dim": 2}):
+    for sizes in ({}, {"theta": 5e5}, {"theta": 5e5, "head_dim": 6}, {"theta": 1e4, "head_dim": 2}):
         given = config(ref, **sizes)
         right, exponents = ref.frequencies(given), torch.arange(0, given.head_dim, 2) / given.head_dim
         suspect(
@@ -281,8 +284,8 @@ def mask_has_a_window(mine, ref, rng):
 
 @check("repeat_heads", 500)
 def heads_are_repeated_side_by_side(mine, ref, rng):
-    for groups, n in ((G, 4), (1, 3), (5, 1), (3, 2)):
-        x = torch.randn(3, 6, groups, D, generator=rng).transpose(1, 2)  # as a split of heads hands it over
+    for B, groups, n in ((3, G, 4), (3, 1, 3), (3, 5, 1), (1, 3, 2)):
+        x = torch.randn(B, 6, groups, D, generator=rng).transpose(1, 2)  # as a split of heads hands it over
         suspect(
             f"repeat_heads of {groups} heads, {n} times",
             mine.repeat_heads(x, n),
@@ -301,9 +304,9 @@ def repeated_heads_have_a_gradient(mine, ref, rng):
 # attention
 
 
-def grouped(rng, T=4, S=6):
+def grouped(rng, B=3, T=4, S=6):
     """q (B, H, T, D), k and v (B, G, S, D)."""
-    return tuple(torch.randn(3, n, size, D, generator=rng) for n, size in ((H, T), (G, S), (G, S)))
+    return tuple(torch.randn(B, n, size, D, generator=rng) for n, size in ((H, T), (G, S), (G, S)))
 
 
 @check("attention", 600)
@@ -323,10 +326,10 @@ def attention_weighs_by_similarity(mine, ref, rng):
 
 @check("attention", 630)
 def attention_shares_keys(mine, ref, rng):
-    """H heads of queries to G of keys and values, one token or many, with a window and padding."""
-    for T, S, pad in ((4, 6, None), (1, 6, LEFT_PAD), (6, 6, LEFT_PAD)):
-        q, k, v = grouped(rng, T, S)
-        visible = ref.causal_mask(T, S, pad, window=4)
+    """H heads of queries to G of keys and values, one token or many, one row or several, with a window and padding."""
+    for B, T, pad in ((3, 4, None), (1, 4, None), (3, 1, LEFT_PAD), (3, 6, LEFT_PAD)):
+        q, k, v = grouped(rng, B, T)
+        visible = ref.causal_mask(T, 6, pad, window=4)
         in_turn = [each.repeat(1, H // G, 1, 1) for each in (k, v)]
         side_by_side = ref.repeat_heads(k, H // G), ref.repeat_heads(v, H // G)
         suspect(
@@ -380,7 +383,7 @@ def heads_by_hand(ref, theirs, x, rotation, visible, cut="", merge=False, turned
 
 @check("SelfAttention", 700)
 def heads_have_their_parameters(mine, ref, rng):
-    for settings in ({}, {"qkv_bias": True}, {"out_bias": True}, {"n_kv_heads": H}, {"n_kv_heads": 1}):
+    for settings in ({}, *EACH_BIAS, {"n_kv_heads": H}, {"n_kv_heads": 1}):
         own, _ = twins("SelfAttention", mine, ref, rng, 0, **settings)
         for B, T in ((3, 6), (1, 1), (2, N)):
             output = own(stream(rng, B, T), turns(rng, B, T), ref.causal_mask(T, T))
@@ -389,32 +392,30 @@ def heads_have_their_parameters(mine, ref, rng):
 
 @check("SelfAttention", 710)
 def heads_are_cut_turned_and_merged(mine, ref, rng):
-    """Angles that follow no rule, and a window with padding: what is not taken as given shows."""
+    """Angles that follow no rule, a window, padding; one row as long as can be: what is not taken as given shows."""
     own, theirs = twins("SelfAttention", mine, ref, rng, 0, qkv_bias=True)
-    x, rotation, visible = stream(rng), turns(rng), ref.causal_mask(6, 6, LEFT_PAD, window=3)
-    output, right = run(own, x, rotation, visible), theirs(x, rotation, visible)
-    if alike(output, right):
-        return
-
-    def by_hand(visible=visible, **how):
-        return heads_by_hand(ref, theirs, x, rotation, visible, **how)
-
-    if any(alike(output, by_hand(cut=cut)) for cut in ("qkv", "kv", "q", "k", "v")):
-        raise Wrong("heads_cut")
-    suspect(
-        "SelfAttention",
-        output,
-        right,
-        heads_cut_and_merge=by_hand(cut="qkv", merge=True),
-        heads_merge=by_hand(merge=True),
-        heads_not_turned=by_hand(turned=""),
-        heads_turn_values=by_hand(turned="qkv"),
-        heads_keys_stay=by_hand(turned="q"),
-        heads_queries_stay=by_hand(turned="k"),
-        heads_in_turn=by_hand(in_turn=True),
-        heads_own_mask=by_hand(visible=ref.causal_mask(6, 6)),
-        heads_no_mask=by_hand(visible=torch.ones(6, 6).bool()),
-    )
+    for B, T, pad in ((3, 6, LEFT_PAD), (1, N, None)):
+        x, rotation, visible = stream(rng, B, T), turns(rng, B, T), ref.causal_mask(T, T, pad, window=3)
+        output, right = run(own, x, rotation, visible), theirs(x, rotation, visible)
+        if alike(output, right):
+            continue
+        by_hand = partial(heads_by_hand, ref, theirs, x, rotation)
+        if any(alike(output, by_hand(visible, cut=cut)) for cut in ("qkv", "kv", "q", "k", "v")):
+            raise Wrong("heads_cut")
+        suspect(
+            "SelfAttention",
+            output,
+            right,
+            heads_cut_and_merge=by_hand(visible, cut="qkv", merge=True),
+            heads_merge=by_hand(visible, merge=True),
+            heads_not_turned=by_hand(visible, turned=""),
+            heads_turn_values=by_hand(visible, turned="qkv"),
+            heads_keys_stay=by_hand(visible, turned="q"),
+            heads_queries_stay=by_hand(visible, turned="k"),
+            heads_in_turn=by_hand(visible, in_turn=True),
+            heads_own_mask=by_hand(ref.causal_mask(T, T)),
+            heads_no_mask=by_hand(torch.ones(T, T).bool()),
+        )
 
 
 class SecondTurn(KVCache):
@@ -538,7 +539,7 @@ def silu_runs_in_half_precision(mine, ref, rng):
 
 @check("MLP", 900)
 def mlp_gates(mine, ref, rng):
-    for settings in ({}, BIASED):
+    for settings in ({}, *EACH_BIAS):
         own, theirs = twins("MLP", mine, ref, rng, **settings)
         x = stream(rng)
         gate, up, down = theirs.gate_proj(x), theirs.up_proj(x), theirs.down_proj
@@ -719,13 +720,13 @@ def model_looks_back_only(mine, ref, rng):
 
 @check("Llama", 1220)
 def model_computes_its_logits(mine, ref, rng):
-    for settings in (PLAIN, QWEN, MISTRAL):
+    for settings, B, T in ((PLAIN, 3, 6), (PLAIN, 1, N), (QWEN, 3, 6), (MISTRAL, 3, 6)):
         own, theirs = twins("Llama", mine, ref, rng, **settings)
-        tokens = some_tokens(rng)
+        tokens = some_tokens(rng, B, T)
         output, right = own(tokens).logits, theirs(tokens).logits
         if alike(output, right):
             continue
-        places, scaling = torch.arange(6)[None], theirs.config.scaling
+        places, scaling = torch.arange(T)[None], theirs.config.scaling
         cos, sin = theirs.rotation(places)
         sharpen = scaling.sharpen if scaling else 1.0
         usual, unscaled = copy.deepcopy(theirs), copy.deepcopy(theirs)
@@ -759,7 +760,9 @@ def model_learns_through_both_ends(mine, ref, rng):
     for settings in (QWEN, MISTRAL):
         own, theirs = twins("Llama", mine, ref, rng, **settings)
         tokens, targets = some_tokens(rng), targets_with_gaps(rng, 3, 6, V)
-        output, (logits, right) = own.train()(tokens, fresh(targets)), theirs(tokens, targets)
+        logits, right = theirs(tokens, targets)
+        same("loss in eval()", part("forward", own(tokens, fresh(targets)), "loss"), right)
+        output = own.train()(tokens, fresh(targets))
         loss = part("forward", output, "loss")
         same("logits beside a loss", part("forward", output, "logits"), logits)
         suspect("loss", loss, right, model_shifted=ref.cross_entropy(logits[:, :-1], targets[:, 1:]))
@@ -777,21 +780,24 @@ def model_learns_through_both_ends(mine, ref, rng):
 
 @check("Llama", 1240)
 def model_starts_small(mine, ref, rng):
-    sizes = BIASED | {"vocab_size": 200, "n_embd": 48, "n_hidden": 34}
-    weights = dict(mine.Llama(config(mine, **sizes)).named_parameters())
-    small = 0.02 / (2 * L) ** 0.5
-    for name in ref.Llama(config(ref, **sizes)).state_dict():
-        if name not in weights:
-            raise Wrong("missing_parameter", name="Llama", parameter=name, seen=", ".join(weights))
-        value = weights[name]
-        if name.endswith(("o_proj.weight", "down_proj.weight")):
-            usual = {"start_not_scaled": 0.02, "start_one_branch": 0.02 / L**0.5, "start_no_root": 0.02 / (2 * L)}
-            normal(name, value, small, **usual)
-        elif value.ndim == 2:
-            usual = {"start_all_scaled": small, "start_embedding": 1.0, "start_linear": (3 * value.shape[-1]) ** -0.5}
-            normal(name, value, 0.02, **usual)
-        else:
-            same(f"{name} at the start", value, torch.full_like(value, float(name.endswith("weight"))))
+    """With a head of its own, and without; of three layers, and of two."""
+    for n, tied in ((L, False), (2, True)):
+        sizes = BIASED | {"vocab_size": 200, "n_embd": 48, "n_hidden": 34, "n_layers": n, "tied": tied}
+        weights = dict(mine.Llama(config(mine, **sizes)).named_parameters())
+        small = 0.02 / (2 * n) ** 0.5
+        for name in ref.Llama(config(ref, **sizes)).state_dict():
+            if name not in weights:
+                raise Wrong("missing_parameter", name="Llama", parameter=name, seen=", ".join(weights))
+            value = weights[name]
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                usual = {"start_not_scaled": 0.02, "start_one_branch": 0.02 / n**0.5, "start_no_root": 0.02 / (2 * n)}
+                normal(name, value, small, **usual)
+            elif value.ndim == 2:
+                linear = (3 * value.shape[-1]) ** -0.5
+                normal(name, value, 0.02, start_all_scaled=small, start_embedding=1.0, start_linear=linear)
+            else:
+                same(f"{name} at the start", value, torch.full_like(value, float(name.endswith("weight"))))
+        starts_apart(weights["layers.0.mlp.up_proj.weight"], weights["layers.1.mlp.up_proj.weight"])
 
 
 @check("Llama", 1250)

@@ -44,8 +44,10 @@ def stream(rng, B=B, T=T):
 
 
 def some_tokens(rng, T=T, B=B):
-    """(B, T), a slice."""
-    return torch.randint(V, (B, T + 1), generator=rng)[:, 1:]
+    """(B, T), a slice; token 0, which may be taken for padding, is among them."""
+    tokens = torch.randint(V, (B, T + 1), generator=rng)
+    tokens[0, -1] = 0
+    return tokens[:, 1:]
 
 
 def some_heads(rng, N=S):
@@ -138,7 +140,7 @@ def circles(start, T, width, step=2.0, ends=0):
 @check("positions", 100)
 def positions_are_points_on_circles(mine, ref, rng):
     """From the beginning and from later on, one place and many, wide and as narrow as can be."""
-    for start, T, width in ((0, 9, C), (3, 4, 12), (25, 1, 6), (0, 5, 2), (2, 9, C), (2, 9, 12)):
+    for start, T, width in ((0, 9, C), (3, 4, 12), (25, 1, 6), (0, 5, 2), (2, 9, C), (2, 9, 12), (300, 3, C)):
         right = circles(start, T, width).flatten(1).float()
         place = torch.arange(start, start + T)[:, None]
         angle = place / 10000 ** (torch.arange(width) / width)  # a speed a column
@@ -479,10 +481,10 @@ def target_looks_back_only(mine, ref, rng):
 @check("DecoderLayer.look_back", 830)
 def target_looks_back_at_what_is_cached(mine, ref, rng):
     own, theirs = twins("DecoderLayer.look_back", mine, ref, rng, 1)
-    x = stream(rng)
-    for sizes in ((1,) * T, (3, 2), (1, 3, 1)):
+    short, long = stream(rng), stream(rng, 1, 300)
+    for x, sizes in ((short, (1,) * T), (short, (3, 2)), (short, (1, 3, 1)), (long, (299, 1))):
         output, state = looking_back(own, ref, fresh(x), sizes)
-        right, kept = looking_back(theirs, ref, x, (T,))
+        right, kept = looking_back(theirs, ref, x, (x.shape[1],))
         suspect("the cached keys", state.layers[1][0], kept.layers[1][0], heads_cache_swapped=kept.layers[1][1])
         same("the cached values", state.layers[1][1], kept.layers[1][1])
         suspect(
@@ -646,9 +648,10 @@ def model_has_its_parts(mine, ref, rng):
         if numbers != list(range(L)):
             raise Wrong("init_layer_numbers", seen=numbers, expected=list(range(L)))
         given = some_tokens(rng, S), some_tokens(rng)
-        right, usual = theirs(*given).logits, copy.deepcopy(theirs)
+        usual = copy.deepcopy(theirs)
         usual.encoder_norm.eps = usual.decoder_norm.eps = 1e-5
-        suspect("logits", own(*given).logits, right, init_eps=usual(*given).logits)
+        both, eps = (own, theirs), usual(*given).logits
+        suspect_call("logits", both, lambda each, *given: each(*given).logits, *given, init_eps=eps)
 
 
 @check("Transformer.__init__", 1110)
