@@ -59,6 +59,7 @@ def test_a_drill_is_passed_by_naming_the_cause_and_mending_the_file(tmp_path):
         file.write_text(drill.source, encoding="utf-8")
         broken = drills.grade(drill, file, right, grader)
         assert broken.named and not broken.passed and broken.grade.failures
+        assert "given" not in {failure.key for failure in broken.grade.failures}  # the disguise is no change of theirs
         assert all(failure.symbol.startswith("BatchNorm") for failure in broken.grade.failures if failure.symbol)
         file.write_text(mended, encoding="utf-8")
         assert drills.grade(drill, file, right, grader).passed

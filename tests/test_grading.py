@@ -237,7 +237,7 @@ def test_a_process_that_does_not_end_well_fails_in_the_running_check(grade, code
     result = grade((GAIN, f"        print('最後の言葉')\n        {code}\n"))
     assert not result.passed and result.why == result.results[-1]
     assert (result.why.check, result.why.key) == ("gain_multiplies", key)
-    assert [each.ok for each in result.results] == [True, True, False]
+    assert [each.ok for each in result.results] == [True, True, False] and result.n_checks == len(CHECKS)
     assert result.log == "最後の言葉\n"
     if key != "exited":
         assert result.why.where["line"] == 26
@@ -248,6 +248,12 @@ def test_code_that_kills_its_parent_fails_in_the_running_check_and_the_next_grad
     result = grade((GAIN, "        import os, signal; os.kill(os.getppid(), signal.SIGKILL)\n"))
     assert not result.passed and (result.why.check, result.why.key) == ("gain_multiplies", "crashed")
     assert result.why.values["signal"] == "SIGKILL" and grade().passed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not limit the size of a file")
+def test_code_that_prints_without_measure_is_told_so(grade):
+    result = grade((GAIN, f"        print('x' * (65 << 20))\n{GAIN}"))
+    assert ("gain_multiplies", "printed") in failures(result)
 
 
 def test_of_a_process_that_forks_one_is_heard(grade):
@@ -380,8 +386,9 @@ def test_a_syntax_error_is_told_with_its_line_before_any_worker_starts(toy, tmp_
 
 
 @pytest.mark.parametrize("line", ["return 1", "x = '\0'"])
-def test_what_only_the_compiler_refuses_is_a_syntax_error_too(grade, line):
-    assert grade((TOP, f"{TOP}{line}\n")).why.key == "syntax"
+def test_what_only_the_compiler_refuses_is_a_syntax_error_too(grade, reference, line):
+    why = grade((TOP, f"{TOP}{line}\n")).why
+    assert why.key == "syntax" and why.values["line"] == reference.partition(TOP)[0].count("\n") + 2
 
 
 @pytest.mark.parametrize("data", ["x = 'あ'\n".encode("cp932"), "x = 1\n".encode("utf-16")])

@@ -288,6 +288,16 @@ def test_dropout_is_for_training_alone():
     assert torch.equal(model(source, target).logits, model(source, target).logits)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_model_in_bfloat16_computes_in_it(fused):
+    config = replace(ODD["three heads"], fused=fused)
+    model, given = randomised(config), texts(config, 3, 5, 4)
+    expected = model(*given[:2]).logits
+    logits = model.bfloat16()(*given[:2]).logits
+    assert logits.dtype == torch.bfloat16
+    close(logits.float(), expected, 0.05 * expected.abs().max().item())  # 8 bits, through two layers each
+
+
 def test_the_paper_s_models_have_the_sizes_of_its_table_3():
     for preset, millions in (("transformer-base", 65), ("transformer-big", 213)):
         with torch.device("meta"):

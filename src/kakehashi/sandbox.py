@@ -33,6 +33,7 @@ from typing import IO, Any
 MIB = 1 << 20
 GRACE = 1  # seconds that the child's own alarm waits behind the parent's clock
 VALUE_BYTES = 4 * MIB
+FILE_MIB = 64  # as large a file may be, one that output goes to among them
 _OUT_OF_MEMORY = ("MemoryError", "allocate memory")  # as Python, the system and PyTorch put it
 _LINUX = sys.platform == "linux"
 _KEPT = (
@@ -71,7 +72,7 @@ def run(
     network: bool = False,
     processes: int = 64,
     files: int = 256,
-    file_mib: int = 64,
+    file_mib: int = FILE_MIB,
     output_kib: int = 256,
 ) -> Outcome:
     """Run a function without arguments, or a command, in an empty folder of its own; return how it ended.
@@ -161,7 +162,7 @@ def isolate(argv: Sequence[str], network: bool = False) -> tuple[list[str], tupl
     return list(argv), ("escape",) if network else ("network", "escape")
 
 
-def limit(seconds: float, mib: int, *, processes: int = 64, files: int = 256, file_mib: int = 64) -> None:
+def limit(seconds: float, mib: int, *, processes: int = 64, files: int = 256, file_mib: int = FILE_MIB) -> None:
     """Bind this process, and what it starts, as far as the system can. There is no way back: call it in a child.
 
     seconds: of wall time (an alarm kills, a little later than the parent should have) and of CPU time on each core.

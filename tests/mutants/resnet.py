@@ -287,6 +287,14 @@ FURTHER = {
             "self.running_mean = torch.zeros(width)",
         ),
     ),
+    "norm-buffer-not-saved": mutant(
+        "buffer_not_saved",
+        (
+            "BatchNorm.__init__",
+            'self.register_buffer("running_mean", torch.zeros(width))',
+            'self.register_buffer("running_mean", torch.zeros(width), persistent=False)',
+        ),
+    ),
     "norm-buffers-learned": mutant(
         "norm_learned",
         (

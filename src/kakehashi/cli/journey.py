@@ -107,7 +107,7 @@ class Teller:
             console.say(verdict.log.rstrip(), "dim")
         if verdict.results:
             right = sum(result.ok for result in verdict.results)
-            console.say(t("cli.grade.partly", passed=right, n=len(verdict.results)))
+            console.say(t("cli.grade.partly", passed=right, n=verdict.n_checks))
         if verdict.blank:
             console.say(t("cli.grade.blank", symbols=", ".join(verdict.blank)))
         failed = [result.symbol for result in verdict.failures if result.symbol]

@@ -180,8 +180,8 @@ def twin(name: str, mine: M, ref: nn.Module) -> M:
     """mine with ref's parameters and buffers copied in: by name, as the class docstring lists them.
 
     mine may hold more buffers (a mask kept ready, say), not more parameters.
-    Raises Wrong "none", "type", "plain_list", "plain_tensor", "plain_buffer", "missing_parameter", "extra_parameter",
-    "shape".
+    Raises Wrong "none", "type", "buffer_not_saved", "plain_list", "plain_tensor", "plain_buffer", "missing_parameter",
+    "extra_parameter", "shape".
     """
     if mine is None:
         raise Wrong("none", name=name)
@@ -191,6 +191,8 @@ def twin(name: str, mine: M, ref: nn.Module) -> M:
     missing = [each for each in theirs if each not in own]
     if missing:
         holder = missing[0].partition(".")[0]
+        if missing[0] in dict(mine.named_buffers()):
+            raise Wrong("buffer_not_saved", name=name, parameter=missing[0])
         if isinstance(getattr(mine, holder, None), list | tuple):
             raise Wrong("plain_list", name=name, part=holder)
         with suppress(AttributeError):

@@ -79,4 +79,4 @@ def grade(
     """Judge a mended file and the cause that was named. Raises NoDrill for a cause that is none of the choices."""
     if cause not in drill.choices:
         raise NoDrill(f"{cause!r} is none of the causes: {', '.join(drill.choices)}")
-    return DrillGrade(cause == drill.answer.cause, grader.grade(drill.station, path, tell=tell))
+    return DrillGrade(cause == drill.answer.cause, grader.grade(drill.station, path, tell=tell, given=drill.source))

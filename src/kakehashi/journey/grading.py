@@ -54,7 +54,7 @@ class Grade:
     file, of the station or not. whole: the station was asked for and not some of its symbols. right: nothing that was
     asked for is blank or wrong. why: what ended the grading early (a syntax error, a crash, ...), the last of the
     results, too, if a check was running; or that failures may come from what was given and is altered. log: what the
-    learner's code printed.
+    learner's code printed. n_checks: how many checks were to be run; where it ended early, there are fewer results.
     """
 
     station: str
@@ -65,6 +65,7 @@ class Grade:
     right: bool
     why: Result | None
     log: str
+    n_checks: int
 
     @property
     def passed(self) -> bool:
@@ -101,8 +102,10 @@ class Grader:
         path: str | Path,
         symbols: Sequence[str] | None = None,
         tell: Callable[[Result], None] = lambda result: None,
+        given: str | None = None,
     ) -> Grade:
-        """Grade a file, each result told as it falls. symbols: only these, without the house checks.
+        """Grade a file, each result told as it falls. symbols: only these, without the house checks. given: what the
+        file began as, where that was not the station's starter.
 
         Raises GradingError for a file that is not there and UnknownStation for a symbol that the station lacks.
         Whatever is wrong inside the file is in the Grade.
@@ -115,7 +118,7 @@ class Grader:
         refused, text = refusal(path, reference)
         if refused:
             tell(refused)
-            return Grade(station.id, [], [], [], symbols is None, False, refused, "")
+            return Grade(station.id, [], [], [], symbols is None, False, refused, "", 0)
         blank = source.empty(text, reference, wanted)
         unfinished = {station.owner(each) for each in blank}
         written = [symbol for symbol in wanted if symbol not in unfinished]
@@ -129,11 +132,11 @@ class Grader:
         results, why, log = [], None, ""
         if written:
             request = {"folder": str(station.folder), "reference": str(station.reference), "file": str(path)}
-            request |= {"text": text, "symbols": written, "house": house}
+            request |= {"text": text, "given": given, "symbols": written, "house": house}
             request |= {"wall": station.wall, "memory": station.memory}
             results, why, log = self._ask(station, request, tell)
         right = not blank and not why and expected == {result.check for result in results if result.ok}
-        return Grade(station.id, results, blank, borrowed, symbols is None, right, why, log)
+        return Grade(station.id, results, blank, borrowed, symbols is None, right, why, log, len(expected))
 
     def _ask(
         self, station: Station, request: dict, tell: Callable[[Result], None]
@@ -233,7 +236,9 @@ def refusal(path: Path, reference: str) -> tuple[Result | None, str]:
     try:
         compile(text.removeprefix("\ufeff"), str(path), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:  # some versions of Python raise the latter for a null byte
-        return refuse("syntax", getattr(error, "lineno", None) or 1, error=getattr(error, "msg", str(error))), text
+        before_null = text.partition("\0")[0]
+        line = getattr(error, "lineno", None) or len(re.split(r"\r\n|\r|\n", before_null))  # nor do they say where
+        return refuse("syntax", line, error=getattr(error, "msg", str(error))), text
     for found in source.lint_imports(text, reference):
         return refuse("imports_answer", found.line, module=found.module), text
     return None, text

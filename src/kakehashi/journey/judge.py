@@ -5,6 +5,7 @@ symbol it names; then the house checks run the learner's whole file. Accidents a
 imported instead of written, a changed torch, a forbidden primitive.
 """
 
+import errno
 import inspect
 import re
 import sys
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from kakehashi import autograd, source
+from kakehashi import autograd, sandbox, source
 from kakehashi.journey import stations
 from kakehashi.journey.checking import Wrong, brief, tensor
 
@@ -37,12 +38,14 @@ def load_checks(folder: Path) -> ModuleType:
 
 class Judge:
     """Judges one request: {"folder" of the station, "reference" and "file" (absolute paths), "text" (the file as it was
-    read), "symbols" to judge one by one, "house": whether to judge the whole file after them}."""
+    read), "given" (what it began as, where that was not the station's starter), "symbols" to judge one by one,
+    "house": whether to judge the whole file after them}."""
 
     def __init__(self, request: dict, tell: Callable[[dict], None]):
         self.station = stations.read(Path(request["folder"]))
         self.checks = load_checks(self.station.folder)
         self.file, self.text, self.reference = request["file"], request["text"], request["reference"]
+        self.given = request.get("given")
         self.subjects = [[symbol] for symbol in request["symbols"]] + [None] * request["house"]
         self.tell = tell
         self.lines = re.split(r"\r\n|\r|\n", self.text)
@@ -90,7 +93,7 @@ class Judge:
     def altered(self) -> dict[str, int]:
         """What the file has in another way than it was given, and is not judged: name -> line."""
         judged = {"Config", *(symbol.split(".")[0] for symbol in self.station.symbols)}
-        found = source.altered(self.text, source.read(self.reference))
+        found = source.altered(self.text, self.given or source.read(self.reference))
         return {name: line for name, line in found.items() if name not in judged}
 
     def compose(self, subject: list[str] | None):
@@ -169,6 +172,8 @@ class Judge:
         words = brief(f"{type(error).__name__}: {said}".splitlines()[0].strip())
         if isinstance(error, MemoryError) or "allocate memory" in said:
             return "memory", {"error": words, "limit": self.station.memory >> 20}, where
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:  # of files, the log of what is printed is one
+            return "printed", {"limit": sandbox.FILE_MIB}, where
         values = {"error": words, "code": code, "shapes": seen}
         if borrowed:
             return "raised_borrowed", values | {"borrowed": borrowed}, where
