@@ -341,6 +341,34 @@ MUTANTS = {
 }
 
 FURTHER = {
+    "merge-recursive": merge(
+        "raised",
+        """
+        if len(tokens) < 2:
+            return list(tokens)
+        if tuple(tokens[:2]) == pair:
+            return [new, *merge_pair(tokens[2:], pair, new)]
+        return [tokens[0], *merge_pair(tokens[1:], pair, new)]
+        """,
+    ),
+    "slowly-recursive": slowly(
+        "raised",
+        """
+        known = [(*merges[pair], i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]
+        if not known:
+            return list(tokens)
+        _, new, i = min(known)
+        return merge_slowly([*tokens[:i], new, *tokens[i + 2 :]], merges)
+        """,
+    ),
+    "slowly-the-beginning": mutant(
+        "bpe_differs", ("merge_slowly", "tokens = list(tokens)", "tokens = list(tokens)[:500]")
+    ),
+    "special-of-any-case": special("bpe_differs", "regex.split($pattern, text, flags=regex.I)"),
+    "decode-line-breaks": decode(
+        "bpe_differs",
+        'b"".join([tokens[number] for number in ids]).decode(errors="replace").replace("\\r\\n", "\\n")',
+    ),
     "encode-the-longest": encode(
         "encode_whole",
         "encoded += merge_slowly($row, known)",

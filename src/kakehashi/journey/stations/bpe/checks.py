@@ -187,7 +187,7 @@ def pieces_are_those_of_the_pattern(mine, ref, rng):
 
 @check("count_pieces", 220)
 def pieces_of_any_texts(mine, ref, rng):
-    """None at all, empty ones, letters of other alphabets, texts that can be read once."""
+    """None at all, empty ones, letters of other alphabets, texts that can be read once; a long one, in time."""
     cases = [([],), (["", "架け橋 bridge", "É\u0301e\u0301 \u00a0x", "x²½ ٣ 👩‍👧 架け橋", "Straße"],)]
     suspect(
         "count_pieces",
@@ -203,6 +203,7 @@ def pieces_of_any_texts(mine, ref, rng):
         ref.count_pieces,
         pieces_read_twice=lambda texts: {},
     )
+    suspect("count_pieces", mine.count_pieces, [([" ".join(map(str, range(50_000)))],)], ref.count_pieces)
 
 
 # Pairs
@@ -313,7 +314,8 @@ def merge_replaces_every_occurrence(mine, ref, rng):
 
 @check("merge_pair", 410)
 def merge_takes_a_token_once(mine, ref, rng):
-    merges(mine, ref, (5, 5), *([5] * n + [9] + [5] * n for n in (1, 2, 3, 4, 5)))
+    """In rows that are longer than Python recurses, too."""
+    merges(mine, ref, (5, 5), *([5] * n + [9] + [5] * n for n in (1, 2, 3, 4, 5, 1000)))
 
 
 @check("merge_pair", 420)
@@ -489,9 +491,11 @@ def merges_slowly(mine: ModuleType, ref: ModuleType, table: Table, *rows: Sequen
 
 @check("merge_slowly", 600)
 def merges_what_was_learnt_first(mine, ref, rng):
+    """And more merges than Python recurses: of two equal tokens a new one, from 1,024 down to one."""
     rows = [4, 1, 2, 3, 6], [2, 3, 1, 2], [1, 2, 3, 1, 2, 3, 1], [3, 1, 2, 3], [2, 3, 1], [], [1], (2, 1, 6), (1, 2)
     merges_slowly(mine, ref, TABLE, *rows, *([5] * n for n in (3, 4, 5, 7)))
     merges_slowly(mine, ref, {}, [1, 2], [])
+    merges_slowly(mine, ref, {(i, i): (i, i + 1) for i in range(10)}, [0] * 1024)
 
 
 @check("merge_slowly", 610)
@@ -538,7 +542,7 @@ def cuts(mine: ModuleType, ref: ModuleType, *cases: tuple[str, Collection[str]])
 
 @check("cut_special", 700)
 def cuts_at_special_tokens(mine, ref, rng):
-    texts = "one<|end|>two<|pad|>", "<|end|><|end|>three", "<|end|>", "nothing", ""
+    texts = "one<|end|>two<|pad|>", "<|end|><|end|>three", "<|end|>", "not<|END|>", "nothing", ""
     cuts(mine, ref, *((text, ["<|pad|>", "<|end|>"]) for text in texts))
 
 
@@ -716,8 +720,15 @@ def decodes(mine: ModuleType, ref: ModuleType, strict: str, *cases: tuple[Sequen
 
 @check("decode", 900)
 def decodes_characters_of_several_tokens(mine, ref, rng):
+    """The last row is a book's: who copies, with each token, all that came before will not be done in time."""
     tokens = {3: b"a \xe6", 9: b"\x9e", 4: b"\xb6\xe3\x81", 1: b"\x91 b"}
-    cases = ([3, 9, 4, 1], tokens), ([byte + 7 for byte in "\ufeffé👩".encode()], BYTE), ([], tokens)
+    texts = ([byte + 7 for byte in text.encode()] for text in ("\ufeffé👩", "a\r\nb\n"))
+    cases = (
+        ([3, 9, 4, 1], tokens),
+        *((text, BYTE) for text in texts),
+        ([], tokens),
+        ([2] * 200_000, {2: b" never ending story"}),
+    )
     decodes(mine, ref, "decode_each", *cases)
 
 
