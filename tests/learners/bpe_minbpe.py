@@ -95,7 +95,7 @@ def encode_slowly(text, tokens, merges, special, pattern="gpt2", allowed_special
 
 
 def decode(ids, tokens):
-    text_bytes = b""
+    text_bytes = bytearray()
     for idx in ids:
         text_bytes += tokens[idx]
     return text_bytes.decode("utf-8", errors="replace")

@@ -187,7 +187,7 @@ def pieces_are_those_of_the_pattern(mine, ref, rng):
 
 @check("count_pieces", 220)
 def pieces_of_any_texts(mine, ref, rng):
-    """None at all, empty ones, letters of other alphabets, texts that can be read once; a long one, in time."""
+    """None at all, empty ones, letters of other alphabets, texts that can be read once."""
     cases = [([],), (["", "架け橋 bridge", "É\u0301e\u0301 \u00a0x", "x²½ ٣ 👩‍👧 架け橋", "Straße"],)]
     suspect(
         "count_pieces",
@@ -203,6 +203,11 @@ def pieces_of_any_texts(mine, ref, rng):
         ref.count_pieces,
         pieces_read_twice=lambda texts: {},
     )
+
+
+@check("count_pieces", 230)
+def pieces_of_a_book_are_counted_in_time(mine, ref, rng):
+    """Stays: who looks through all pieces for each is stopped by the clock alone."""
     suspect("count_pieces", mine.count_pieces, [([" ".join(map(str, range(50_000)))],)], ref.count_pieces)
 
 
@@ -265,7 +270,7 @@ def pairs_of_short_words(mine, ref, rng):
 
 
 def merged(
-    tokens: Sequence[int], pair: Pair, new: int, step: int = 2, most: int = 100, either: bool = False
+    tokens: Sequence[int], pair: Pair, new: int, step: int = 2, most: int = 10_000, either: bool = False
 ) -> list[int]:
     """The tokens with the pair merged, or with `step` tokens passed at a merge, `most` merges, `either` order."""
     row, i = [], 0
@@ -435,7 +440,7 @@ def merge_by(
     tokens: Sequence[int],
     table: Table,
     key: Callable[[int, int, int], Any] = lambda rank, new, i: (rank, i),
-    most: int = 99,
+    most: int = 10_000,
 ) -> list[int]:
     """The tokens after `most` merges at most, each time the one with the lowest key(rank, new token, place)."""
     row = list(tokens)
@@ -720,15 +725,9 @@ def decodes(mine: ModuleType, ref: ModuleType, strict: str, *cases: tuple[Sequen
 
 @check("decode", 900)
 def decodes_characters_of_several_tokens(mine, ref, rng):
-    """The last row is a book's: who copies, with each token, all that came before will not be done in time."""
     tokens = {3: b"a \xe6", 9: b"\x9e", 4: b"\xb6\xe3\x81", 1: b"\x91 b"}
     texts = ([byte + 7 for byte in text.encode()] for text in ("\ufeffé👩", "a\r\nb\n"))
-    cases = (
-        ([3, 9, 4, 1], tokens),
-        *((text, BYTE) for text in texts),
-        ([], tokens),
-        ([2] * 200_000, {2: b" never ending story"}),
-    )
+    cases = ([3, 9, 4, 1], tokens), *((text, BYTE) for text in texts), ([], tokens)
     decodes(mine, ref, "decode_each", *cases)
 
 
@@ -747,6 +746,12 @@ def decodes_no_number_without_a_token(mine, ref, rng):
         except KeyError:
             continue
         raise Wrong("decode_unknown", number=number, seen=repr(seen))
+
+
+@check("decode", 930)
+def a_book_is_decoded_in_time(mine, ref, rng):
+    """Stays: who copies, with each token, all that came before it is stopped by the clock alone."""
+    suspect("decode", mine.decode, [([2] * 200_000, {2: b" never ending story"})], ref.decode)
 
 
 # The house
