@@ -70,6 +70,10 @@ def say_weights(made: "Comparison") -> None:
             console.say(t("cli.diff.only", side=side, n=len(names), names=some(names)), "dim")
     for side in found.random:
         console.say(t("cli.diff.random", side=side), "yellow")
+    for side in found.overwrote:
+        console.say(t("cli.diff.overwrote", side=side), "yellow")
+    if found.nan:
+        console.say(t("cli.diff.nan", n=found.nan, of=len(found.places)), "yellow")
 
 
 def say_parting(found: "Diff", parting: "Parting") -> None:
@@ -95,16 +99,28 @@ def say_parting(found: "Diff", parting: "Parting") -> None:
 
 
 def say_ends(found: "Diff") -> None:
-    """Logits, losses and gradients."""
+    """Logits, losses, gradients and buffers."""
     console.say()
     console.say(t("cli.diff.logits", distance=found.logits))
     if found.loss is not None:
-        console.say(t("cli.diff.loss", a=found.loss[0], b=found.loss[1]))
+        a, b = found.loss
+        if a is not None and b is not None:
+            console.say(t("cli.diff.loss", a=a, b=b))
+        else:
+            side, other, value = ("A", "B", b) if a is None else ("B", "A", a)
+            console.say(t("cli.diff.loss_alone", side=side, other=other, value=value), "yellow")
     if found.gradients is not None:
         apart = found.gradients_apart
         key = "gradients_differ" if apart else "gradients_equal"
-        names = some([f"{name} ({far:.1e})" for name, far in apart.items()])
-        console.say(t(f"cli.diff.{key}", n=len(found.gradients), apart=len(apart), names=names))
+        console.say(t(f"cli.diff.{key}", n=len(found.gradients), apart=len(apart), names=distances(apart)))
+    for side, error in found.failed.items():
+        console.say(t("cli.diff.failed", side=side, error=error), "yellow")
+    for side, other, names in (("A", "B", found.frozen_a), ("B", "A", found.frozen_b)):
+        if names:
+            console.say(t("cli.diff.frozen", side=side, other=other, n=len(names), names=some(names)), "yellow")
+    if found.buffers_apart:
+        names = distances(found.buffers_apart)
+        console.say(t("cli.diff.buffers_differ", n=len(found.buffers_apart), names=names), "yellow")
 
 
 def row(place: "Place") -> list[str]:
@@ -132,6 +148,10 @@ def times(shape: tuple[int, ...]) -> str:
 
 def module(path: str) -> str:
     return path or t("cli.diff.model")
+
+
+def distances(apart: dict[str, float]) -> str:
+    return some([f"{name} ({far:.1e})" for name, far in apart.items()])
 
 
 def some(names: list[str] | tuple[str, ...]) -> str:

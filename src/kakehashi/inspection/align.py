@@ -155,7 +155,7 @@ def input_first(trace: Trace) -> set[str]:
         matrices = [name for name, p in own.items() if p.ndim == 2 and p.shape[0] == p.shape[1]]
         if len(matrices) == 1 and len(own) <= 2 and len(call.inputs) == len(call.outputs) == 1:
             (x,), (y,), W = call.inputs.values(), call.outputs.values(), own[matrices[0]]
-            if x.is_floating_point() and x.shape == y.shape and x.shape[-1] == W.shape[0]:
+            if x.dtype == W.dtype and x.shape == y.shape and x.shape[-1] == W.shape[0]:
                 bias = next((p for p in own.values() if p.ndim == 1), 0)
                 if distance(x @ W.detach() + bias, y) <= tolerance(x, y):
                     found.add(f"{call.path}.{matrices[0]}".lstrip("."))

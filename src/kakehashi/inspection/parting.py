@@ -1,6 +1,5 @@
 """The first tensor that differs, and what is known of it."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kakehashi.inspection import align
-from kakehashi.inspection.closeness import distance, tolerance, wide
+from kakehashi.inspection.closeness import distance, largest, real, tolerance, wide
 from kakehashi.inspection.patterns import Pattern, Seen, recognise
 from kakehashi.inspection.patterns.fits import fit_norm
-from kakehashi.inspection.patterns.numbers import scale
+from kakehashi.inspection.patterns.numbers import dropout, scale
 from kakehashi.inspection.record import Call, Op, Pass, Trace, record
 
 Pairs = Sequence[tuple[Call, Call]]
@@ -25,7 +24,10 @@ MOST = 24  # equal tensors before it in which a cause is looked for
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor that both models have. a, b: modules, "" the models; end: "in" or "out"; label: which tensor there."""
+    """A tensor that both models have. a, b: modules, "" the models; end: "in" or "out"; label: which tensor there.
+
+    A tensor of complex numbers stands as one of pairs, real and imaginary part.
+    """
 
     a: str
     b: str
@@ -33,9 +35,10 @@ class Place:
     label: str
     shape_a: tuple[int, ...]
     shape_b: tuple[int, ...]
-    largest: float  # the largest |a - b|
+    largest: float  # the largest |a - b|; NaN: other shapes, or one alone NaN
     distance: float  # relative to the largest value; inf: other shapes, or one alone infinite or NaN
     equal: bool
+    nan: bool  # whether both hold NaN
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,9 @@ def walk(pairs: Pairs, tol: float | None) -> tuple[list[Place], First | None]:
             if first is None and not equal:
                 first = First(len(places), one, other, end, x, y)
             shapes = tuple(x.shape), tuple(y.shape)
-            places.append(Place(one.path, other.path, end, label, *shapes, largest(x, y), far, equal))
+            nan = bool(x.isnan().any() and y.isnan().any())
+            places.append(Place(one.path, other.path, end, label, *shapes, largest(x, y), far, equal, nan))
     return places, first
-
-
-def largest(x: Tensor, y: Tensor) -> float:
-    """The largest difference; NaN of other shapes."""
-    if x.shape != y.shape:
-        return math.nan
-    return (wide(x) - wide(y)).abs().nan_to_num().max().item() if x.numel() else 0.0
 
 
 def is_in(x: Tensor, others: Iterable[Tensor], tol: float | None) -> bool:
@@ -142,7 +139,10 @@ def explain(
         order = [(), ()]
     context = {
         "given": distinct(given)[:MOST],
-        "parameters": [dict([*each.model.named_parameters(), *each.model.named_buffers()]) for each in passes],
+        "parameters": [
+            {name: real(p) for name, p in [*each.model.named_parameters(), *each.model.named_buffers()]}
+            for each in passes
+        ],
         "order": order,
         "norms": {names[id(call)] for call in calls_a if id(call) in names and normalises(call)},
     }
@@ -151,7 +151,7 @@ def explain(
     found = recognise(Seen(x, y, **context, tolerance=limit(x, y, tol)) for _, x, y in candidates)
     pattern, which = found or (None, 0)
     if pattern is None or pattern.weak:
-        pattern = factor(given, alone, tol) or pattern
+        pattern = added_step(given, alone, tol) or pattern
     return Parting(
         a=owner_a.path,
         b=owner_b.path,
@@ -196,13 +196,18 @@ def near(alone: Sequence[Results]) -> list[tuple[Names, Tensor, Tensor]]:
     return [pair[2:] for pair in sorted(pairs, key=lambda pair: pair[:2])[:PAIRS]]
 
 
-def factor(given: Sequence[Tensor], alone: Sequence[Results], tol: float | None) -> Pattern | None:
-    """Whether the first result that one model has alone is what went in, times a factor."""
+def added_step(given: Sequence[Tensor], alone: Sequence[Results], tol: float | None) -> Pattern | None:
+    """Whether the first result that one model has alone is what went in, times a factor, or with dropout."""
     for side, results in enumerate(alone):
         for _, y in results[:1]:
             for x in given:
-                if x.is_floating_point() and (found := scale(Seen(x, y, given, tolerance=limit(x, y, tol)))):
+                if not x.is_floating_point():
+                    continue
+                seen = Seen(x, y, given, tolerance=limit(x, y, tol))
+                if found := scale(seen):
                     return Pattern("factor", found.values | {"side": "AB"[side], "other": "BA"[side]})
+                if (found := dropout(seen)) and found.values.get("side") == "B":
+                    return Pattern("dropout", found.values | {"side": "AB"[side]})
     return None
 
 

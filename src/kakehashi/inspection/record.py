@@ -3,6 +3,7 @@
 Hooks on all modules; nothing is left behind: no hook, no training mode, no buffer, no random state.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from kakehashi import Mistake
+from kakehashi.inspection.closeness import distance, real
 
 Tensors = dict[str, Tensor]
 Forward = Callable[..., Any]  # (model, *inputs) -> what it gives
@@ -57,11 +59,17 @@ class Op:
 
 @dataclass(frozen=True)
 class Trace:
-    """A pass. calls: in the order in which they began; ops: of the one that was looked into; output: the model's."""
+    """A pass.
+
+    calls: in the order in which they began. ops: of the one that was looked into. output: the model's. buffers: those
+    that the pass changed, as it left them. overwrote: whether the model changed its inputs in place.
+    """
 
     calls: list[Call]
     ops: list[Op]
     output: Any
+    buffers: Tensors
+    overwrote: bool
 
 
 @dataclass(frozen=True)
@@ -78,23 +86,25 @@ class Pass:
     seed: int = 0
     training: bool = False
 
-    def __call__(self) -> Any:
-        """Run it. Raises DiffError where the model does not take the inputs: whatever error inside it."""
-        try:
-            return self.forward(self.model, *self.inputs) if self.forward else self.model(*self.inputs)
-        except Exception as error:
-            shapes = ", ".join(str(tuple(x.shape)) for x in copies(self.inputs).values())
-            raise DiffError(
-                f"{self.name} ({type(self.model).__name__}) does not take inputs of shape {shapes}: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
+    def __call__(self) -> tuple[Any, bool]:
+        """Run it on copies of the inputs: what the model gives, and whether it overwrote them. Raises its errors."""
+        before = tensors(self.inputs)
+        inputs = copy.deepcopy(self.inputs, {id(x): x.detach().clone() for x in before.values()})
+        output = self.forward(self.model, *inputs) if self.forward else self.model(*inputs)
+        after = tensors(inputs)
+        overwrote = before.keys() != after.keys() or any(distance(x, after[label]) for label, x in before.items())
+        return output, overwrote
+
+
+def one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def record(one: Pass, *, inside: Key | None = None) -> Trace:
     """Run a pass without gradients.
 
     inside: a call; the functions of torch that it calls itself, not through a module below it, are recorded, too.
-    All tensors are copies. Raises DiffError where the model does not take the inputs.
+    All tensors are copies. Raises DiffError where the model does not take the inputs: whatever error inside it.
     """
     calls: list[Call] = []
     ops: list[Op] = []
@@ -111,10 +121,10 @@ def record(one: Pass, *, inside: Key | None = None) -> Trace:
 
     def enter(path: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         number = sum(call.path == path for call in calls)
-        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-        parent = stack[-1] if stack else None
-        stack.append(Call(path, number, module, parent, next(moments), kept(given)))
-        calls.append(stack[-1])
+        call = Call(path, number, module, stack[-1] if stack else None, next(moments), {})
+        stack.append(call)
+        calls.append(call)
+        call.inputs = kept(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
 
     def leave(output: Any) -> None:
         stack[-1].outputs = kept(output, "output")
@@ -128,26 +138,45 @@ def record(one: Pass, *, inside: Key | None = None) -> Trace:
                 ops.append(Op(name, next(moments), kept(given, name)))
             return given
 
+    for path, module in one.model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise DiffError(
+                f"{one.name}'s {path or 'model'} is a ScriptModule, which takes no hooks: leave it unscripted"
+            )
     with unchanged(one.model, one.training), torch.no_grad(), ExitStack() as hooks:
         for path, module in one.model.named_modules():
-            before = module.register_forward_pre_hook(
+            on_enter = module.register_forward_pre_hook(
                 lambda module, args, kwargs, path=path: enter(path, module, args, kwargs), with_kwargs=True
             )
-            after = module.register_forward_hook(lambda module, args, output: leave(output))
-            hooks.callback(before.remove)
-            hooks.callback(after.remove)
+            # one that raises is left, too, for its caller may go on
+            on_leave = module.register_forward_hook(lambda module, args, output: leave(output), always_call=True)
+            hooks.callback(on_enter.remove)
+            hooks.callback(on_leave.remove)
         torch.manual_seed(one.seed)
         if inside is not None:
             hooks.enter_context(Functions())
-        output = one()
-    return Trace(calls, ops, output)
+        before = {name: buffer.clone() for name, buffer in one.model.named_buffers()}
+        try:
+            output, overwrote = one()
+        except Exception as error:
+            shapes = ", ".join(str(tuple(x.shape)) for x in tensors(one.inputs).values())
+            raise DiffError(
+                f"{one.name} ({type(one.model).__name__}) does not take inputs of shape {shapes}: {one_line(error)}"
+            ) from error
+        after = copies(dict(one.model.named_buffers()))
+    buffers = {name: x for name, x in after.items() if name not in before or distance(x, before[name])}
+    return Trace(calls, ops, output, buffers, overwrote)
 
 
 @contextmanager
 def unchanged(model: nn.Module, training: bool) -> Iterator[None]:
     """Inside, the model is in one mode; afterwards its modes, its buffers and the random state are as they were."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     with torch.random.fork_rng(devices=[]):
         try:
             model.train(training)
@@ -155,14 +184,19 @@ def unchanged(model: nn.Module, training: bool) -> Iterator[None]:
         finally:
             for module, training in modes:
                 module.training = training
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer.copy_(before))
 
 
 def copies(value: Any, label: str = "") -> Tensors:
-    """The tensors in nested tuples, lists, mappings and dataclasses, copied; each under the way to it, "output.0"."""
+    """The `tensors` in a value, copied; complex numbers as pairs of real ones."""
+    return {label: real(x.detach().clone()) for label, x in tensors(value, label).items()}
+
+
+def tensors(value: Any, label: str = "") -> Tensors:
+    """The tensors in nested tuples, lists, mappings and dataclasses; each under the way to it, "output.0"."""
     if isinstance(value, Tensor):
-        return {label: value.detach().clone()}
+        return {label: value}
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, tuple | list):
@@ -173,5 +207,5 @@ def copies(value: Any, label: str = "") -> Tensors:
         return {}
     found: Tensors = {}
     for name, part in parts:
-        found |= copies(part, f"{label}.{name}" if label else str(name))
+        found |= tensors(part, f"{label}.{name}" if label else str(name))
     return found

@@ -74,20 +74,30 @@ def parameter(seen: Seen, value: Tensor, side: int) -> str:
 
 
 def dropout(seen: Seen) -> Pattern | None:
-    """One has zeros where the other has none, and the rest times 1 / (1 - p), p the share of zeros."""
+    """One is the other, or both are what went in, with a share p of zeros and the rest times 1 / (1 - p)."""
     if not seen.alike:
         return None
     for side, (kept, dropped) in enumerate(((seen.b64, seen.a64), (seen.a64, seen.b64))):
-        zeros = (dropped == 0) & (kept != 0)
-        p, alive = zeros.double().mean().item(), dropped != 0
-        if not 0 < p < 1 or not alive.any() or not ((kept > 0) & zeros).any() or not ((kept < 0) & zeros).any():
-            continue
-        c = (dropped[alive] / kept[alive]).median().item()
-        # so far may the share of n draws be from the probability
-        spread = 5 * math.sqrt(p * (1 - p) / zeros.numel())
-        if c > 1 and abs(1 - 1 / c - p) < spread and seen.equal(dropped[alive], c * kept[alive]):
-            return Pattern("dropout", {"side": "AB"[side], "p": 1 - 1 / c})
+        if p := dropped_share(seen, kept, dropped):
+            return Pattern("dropout", {"side": "AB"[side], "p": p})
+    for x in seen.like():
+        p, q = (dropped_share(seen, x, y) for y in (seen.a64, seen.b64))
+        if p and q:
+            return Pattern("dropout_both", {"a": p, "b": q})
     return None
+
+
+def dropped_share(seen: Seen, kept: Tensor, dropped: Tensor) -> float:
+    """The p with which dropout makes `dropped` of `kept`; 0 where it does not, or where kept has zeros of its own."""
+    zeros, alive = dropped == 0, dropped != 0
+    share = zeros.double().mean().item()
+    if not 0 < share < 1 or not kept.all() or not (kept[zeros] > 0).any() or not (kept[zeros] < 0).any():
+        return 0.0
+    c = (dropped[alive] / kept[alive]).median().item()
+    # so far may the share of n draws be from the probability
+    spread = 5 * math.sqrt(share * (1 - share) / zeros.numel())
+    p = 1 - 1 / c if c > 1 else 0.0
+    return p if p and abs(p - share) < spread and seen.equal(dropped[alive], c * kept[alive]) else 0.0
 
 
 def summand(seen: Seen) -> Pattern | None:
