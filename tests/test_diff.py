@@ -137,6 +137,11 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
         {"side": "B"},
         [Seen(rand(40, 50), dropped(rand(40, 50), scaled=False)), Seen(x, 2 * F.relu(x))],
     ),
+    "dropout_both": (
+        Seen(dropped(rand(40, 50), 0.5), dropped(rand(40, 50), 0.1), given=(rand(40, 50),)),
+        {},
+        [Seen(dropped(rand(40, 50), 0.5), dropped(rand(40, 50), 0.1, scaled=False), given=(rand(40, 50),))],
+    ),
     "summand": (
         Seen(x + matrix[0] + rand(B, T, C, seed=4), x + matrix[0], given=(rand(B, T, C, seed=4),)),
         {"side": "A"},
