@@ -551,6 +551,166 @@ class Silent(nn.Module):
         return None
 
 
+# --- What models do that ours do not ---
+
+
+class Does(nn.Module):
+    """A layer, and after it whatever a test wants: done(layer, x) -> what the model gives."""
+
+    def __init__(self, done, width: int = 4):
+        super().__init__()
+        self.layer = nn.Linear(width, width)
+        self.done = done
+
+    def forward(self, x: Tensor):
+        return self.done(self.layer, x)
+
+
+def as_complex(by: float):
+    """The pairs of what the layer gives, turned by an angle as complex numbers."""
+    turn = torch.polar(torch.tensor(1.0), torch.tensor(by))
+    return lambda layer, x: torch.view_as_real(torch.view_as_complex(layer(x).unflatten(-1, (2, 2))) * turn)
+
+
+def as_real(by: float):
+    def done(layer, x):
+        one, two = layer(x).unflatten(-1, (2, 2)).unbind(-1)
+        c, s = math.cos(by), math.sin(by)
+        return torch.stack((c * one - s * two, s * one + c * two), -1)
+
+    return done
+
+
+def test_complex_numbers_are_compared_with_real_ones():
+    inputs = (rand(3, 4),)
+    assert diff(Does(as_complex(0.5)), Does(as_real(0.5)), inputs).equal
+    for a, b in ((as_complex, as_real), (as_real, as_complex), (as_complex, as_complex)):
+        found = diff(Does(a(0.5)), Does(b(0.7)), inputs)
+        assert found.parting.place.end == "out" and found.parting.before.a == "layer"
+    kept = diff(Does(lambda layer, x: torch.complex(layer(x), x)), Does(lambda layer, x: layer(x)), inputs)
+    assert kept.parting.place.shape_a == (3, 4, 2) and kept.parting.place.distance == math.inf
+
+
+def one_further(layer, x: Tensor) -> Tensor:
+    x += 1
+    return layer(x)
+
+
+def test_a_model_that_overwrites_its_input_is_told_from_a_random_one():
+    given = rand(3, 4)
+    kept = given.clone()
+    found = diff(Does(one_further), Does(one_further), (given,))
+    assert found.equal and found.overwrote == ("A", "B") and not found.random and torch.equal(given, kept)
+    apart = diff(Does(one_further), Does(lambda layer, x: layer(x)), (given,))
+    assert apart.overwrote == ("A",) and apart.parting.pattern.values == {"c": pytest.approx(-1)}
+
+
+def loss_of(y: Tensor) -> dict:
+    return {"logits": y, "loss": y.square().mean()}
+
+
+def divided_in_place(layer, x: Tensor) -> dict:
+    y = layer(x)
+    y /= torch.sqrt(y.square().mean(-1, keepdim=True))
+    return loss_of(y)
+
+
+def test_a_backward_pass_that_fails_is_told_beside_what_the_forward_pass_gave():
+    found = diff(Does(divided_in_place), Does(lambda layer, x: loss_of(layer(x))), (rand(3, 4),))
+    assert found.parting and found.gradients is None and list(found.failed) == ["A"]
+    assert "backward pass: RuntimeError" in found.failed["A"] and "inplace" in found.failed["A"]
+    both = diff(Does(divided_in_place), Does(divided_in_place), (rand(3, 4),))
+    assert both.parting is None and list(both.failed) == ["A", "B"] and not both.equal
+    assert diff(Does(divided_in_place), Does(divided_in_place), (rand(3, 4),), grads=False).equal
+
+
+def test_a_bug_of_ours_with_gradients_is_no_failure_of_a_model(monkeypatch):
+    room = import_module("kakehashi.inspection.diff")
+    healthy = room.outcome
+    monkeypatch.setattr(room, "outcome", lambda output: 1 / 0 if torch.is_grad_enabled() else healthy(output))
+    with pytest.raises(ZeroDivisionError):
+        diff(Does(divided_in_place), Does(divided_in_place), (rand(3, 4),))
+
+
+@pytest.mark.parametrize("silent", [lambda y: {"logits": y, "loss": None}, lambda y: (y, None)])
+def test_a_loss_that_one_model_alone_gives_is_a_difference(silent):
+    speaks, says_none = Does(lambda layer, x: loss_of(layer(x))), Does(lambda layer, x: silent(layer(x)))
+    found = diff(speaks, says_none, (rand(3, 4),))
+    assert found.parting is None and not found.equal and found.loss[0] > 0 and found.loss[1] is None
+    assert diff(says_none, speaks, (rand(3, 4),)).loss[0] is None
+    assert diff(says_none, says_none, (rand(3, 4),)).equal
+
+
+def test_a_weight_that_one_model_alone_learns_is_a_difference():
+    a, b = gpt2.GPT(TINY), gpt2.GPT(TINY)
+    b.h[1].mlp.c_fc.weight.requires_grad_(False)
+    found = diff(a, b, tokens())
+    assert not found.equal and (found.frozen_a, found.frozen_b) == ([], ["h.1.mlp.c_fc.weight"])
+    assert diff(b, a, tokens()).frozen_a == ["h.1.mlp.c_fc.weight"]
+    a.h[1].mlp.c_fc.weight.requires_grad_(False)
+    assert diff(a, b, tokens()).equal
+
+
+def test_what_a_training_pass_leaves_in_the_buffers_is_compared():
+    a, b = nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.BatchNorm2d(3, momentum=0.5))
+    assert diff(a, b, (rand(2, 3, 4, 4),)).equal
+    found = diff(a, b, (rand(2, 3, 4, 4),), training=True)
+    assert found.parting is None and set(found.buffers_apart) == {"0.running_mean", "0.running_var"}
+    assert not found.equal and int(a[0].num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
+def test_an_answer_without_floats_is_refused_by_its_dtype(dtype):
+    model = Does(lambda layer, x: (layer(x) * 9).to(dtype))
+    with pytest.raises(DiffError, match=rf"must give a tensor of floats to be compared, got {dtype}$"):
+        diff(model, model, (rand(3, 4),))
+
+
+def test_nan_is_said():
+    nan, number = Does(lambda layer, x: layer(x) * math.nan), Does(lambda layer, x: layer(x))
+    both = diff(nan, nan, (rand(3, 4),))
+    assert both.equal and both.nan == 1
+    one = diff(nan, number, (rand(3, 4),))
+    assert one.nan == 0 and math.isnan(one.parting.place.largest) and one.parting.place.distance == math.inf
+
+
+def dropping(p: float):
+    return lambda layer, x: F.dropout(layer(x), p)
+
+
+def test_two_dropouts_of_other_shares_are_told():
+    found = diff(Does(dropping(0.5)), Does(dropping(0.1)), (rand(40, 4),))
+    assert found.random == ("A", "B") and found.parting.pattern.name == "dropout_both"
+    assert found.parting.pattern.values == {"a": pytest.approx(0.5), "b": pytest.approx(0.1)}
+
+
+def test_a_dropout_behind_a_module_is_told():
+    a = randomised(built(models.find("llama")))
+    b = built(models.find("llama"))
+    b.layers[0].mlp.register_forward_hook(lambda module, args, output: F.dropout(output, 0.3))
+    found = diff(a, b, taken(models.find("llama")))
+    assert found.random == ("B",) and found.parting.pattern.name == "dropout"
+    assert found.parting.pattern.values == {"side": "B", "p": pytest.approx(0.3)}
+
+
+def tried(layer, x: Tensor) -> Tensor:
+    """A call that raises, and one that does not."""
+    try:
+        return layer(x[:, :3])
+    except RuntimeError:
+        return layer(x)
+
+
+def test_a_call_that_raises_and_is_caught_leaves_the_others_their_places():
+    found = diff(nn.Sequential(Does(tried), nn.ReLU()), nn.Sequential(Does(tried), nn.ReLU()), (rand(3, 4),))
+    assert found.equal and not found.only_a and [place.a for place in found.places][-3:] == ["1", "1", ""]
+
+
+def test_a_scripted_model_is_one_line():
+    with pytest.raises(DiffError, match="^A's 0 is a ScriptModule, which takes no hooks: leave it unscripted$"):
+        diff(nn.Sequential(torch.jit.script(nn.Linear(4, 4))), nn.Linear(4, 4), (rand(3, 4),))
+
+
 # --- Against torch and transformers ---
 
 

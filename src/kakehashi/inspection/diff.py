@@ -195,8 +195,8 @@ def gradients(passes: Sequence[Pass], pairs: Sequence[align.Pair]) -> tuple[dict
     for each in passes:
         try:
             found[each.name] = gradients_of(each)
-        except Exception as error:  # whatever a model's own code raises
-            failed[each.name] = one_line(error)
+        except DiffError as error:
+            failed[each.name] = str(error)
     if failed:
         return None, failed
     of_a, of_b = found["A"], found["B"]
@@ -235,14 +235,19 @@ def buffers_apart(
 
 
 def gradients_of(one: Pass) -> dict[str, Tensor]:
-    """The gradient of the loss by each parameter, by name; zeros where it has none."""
+    """The gradient of the loss by each parameter, by name; zeros where it has none.
+
+    Raises DiffError where the model's pass with gradients, or its backward pass, fails.
+    """
     learnt = {name: p for name, p in one.model.named_parameters() if p.requires_grad}
     with unchanged(one.model, one.training), torch.enable_grad():
         torch.manual_seed(one.seed)
         output, _ = one()
-        loss: Any = outcome(output)[1]
-        learning = loss.requires_grad
-        found = (
-            torch.autograd.grad(loss, list(learnt.values()), allow_unused=True) if learning else [None] * len(learnt)
-        )
+        loss = outcome(output)[1]
+        found = [None] * len(learnt)
+        if learnt and loss is not None and loss.requires_grad:
+            try:
+                found = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True)
+            except RuntimeError as error:
+                raise DiffError(f"backward pass: {one_line(error)}") from error
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(learnt.items(), found, strict=True)}

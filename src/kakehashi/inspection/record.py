@@ -87,10 +87,19 @@ class Pass:
     training: bool = False
 
     def __call__(self) -> tuple[Any, bool]:
-        """Run it on copies of the inputs: what the model gives, and whether it overwrote them. Raises its errors."""
+        """Run it on copies of the inputs: what the model gives, and whether it overwrote them.
+
+        Raises DiffError where the model does not take them: whatever error inside it.
+        """
         before = tensors(self.inputs)
         inputs = copy.deepcopy(self.inputs, {id(x): x.detach().clone() for x in before.values()})
-        output = self.forward(self.model, *inputs) if self.forward else self.model(*inputs)
+        try:
+            output = self.forward(self.model, *inputs) if self.forward else self.model(*inputs)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(x.shape)) for x in before.values())
+            raise DiffError(
+                f"{self.name} ({type(self.model).__name__}) does not take inputs of shape {shapes}: {one_line(error)}"
+            ) from error
         after = tensors(inputs)
         overwrote = before.keys() != after.keys() or any(distance(x, after[label]) for label, x in before.items())
         return output, overwrote
@@ -104,7 +113,7 @@ def record(one: Pass, *, inside: Key | None = None) -> Trace:
     """Run a pass without gradients.
 
     inside: a call; the functions of torch that it calls itself, not through a module below it, are recorded, too.
-    All tensors are copies. Raises DiffError where the model does not take the inputs: whatever error inside it.
+    All tensors are copies. Raises DiffError where the model does not take the inputs, or takes no hooks.
     """
     calls: list[Call] = []
     ops: list[Op] = []
@@ -156,13 +165,7 @@ def record(one: Pass, *, inside: Key | None = None) -> Trace:
         if inside is not None:
             hooks.enter_context(Functions())
         before = {name: buffer.clone() for name, buffer in one.model.named_buffers()}
-        try:
-            output, overwrote = one()
-        except Exception as error:
-            shapes = ", ".join(str(tuple(x.shape)) for x in tensors(one.inputs).values())
-            raise DiffError(
-                f"{one.name} ({type(one.model).__name__}) does not take inputs of shape {shapes}: {one_line(error)}"
-            ) from error
+        output, overwrote = one()
         after = copies(dict(one.model.named_buffers()))
     buffers = {name: x for name, x in after.items() if name not in before or distance(x, before[name])}
     return Trace(calls, ops, output, buffers, overwrote)
