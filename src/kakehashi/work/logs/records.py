@@ -1,0 +1,437 @@
+"""Records of logs: plain text, CSV exports, JSON lines, OpenTelemetry, logfmt, each recognised line by line.
+
+    2026-01-31 10:15:30,123 ERROR [main] Disk 3 is full     time, level ERROR, message "[main] Disk 3 is full"
+        at com.example.Disk.write(Disk.java:42)             joins the record before: .rest
+
+Nothing is asked of the person; where a log has a form of its own, a `layout` says it.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kakehashi.work.logs import stamps
+from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.lines import Line, Notes, find_files, read_lines
+
+LONGEST_MESSAGE = 10_000  # characters of a message, and of what follows it; what is over is left out and said
+LONGEST_DOCUMENT = 1 << 26  # characters of a JSON document over many lines
+
+# Names of columns and keys, in lower case, the surest first; for JSON a dot leads into an object
+_MESSAGES = (
+    "message @message msg body @m @mt short_message log textpayload content logmessage log_message text event "
+    "description _raw payload メッセージ 内容 本文 ログ"
+).split()
+_TIMES = (
+    "@timestamp timestamp timeunixnano time_unix_nano @t _time time ts datetime date_time __realtime_timestamp "
+    "observedtimeunixnano timegenerated time_generated eventtime asctime created date 日時 時刻 発生日時 タイムスタンプ"
+).split()
+_LEVELS = (
+    "level log.level severitytext severity_text severity levelname level_name loglevel log_level lvl @l priority "
+    "severitynumber severity_number レベル ログレベル 重要度"
+).split()
+_CONTINUES = re.compile(r"\s|Caused by:|Traceback \(|\.\.\. \d+ more|at \S+\(|[}\])]+;?$")
+_LOGFMT = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event of a log."""
+
+    message: str  # its first line, without time and level
+    time: datetime | None = None  # in UTC, or naive: local to the machine that wrote it
+    level: str | None = None  # TRACE, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL
+    source: str = ""
+    line_number: int = 0  # where it begins
+    rest: str = ""  # its further lines: a stack trace
+    fields: dict[str, str] = field(default_factory=dict)  # what else was given by name: trace ids, services, ...
+
+    @property
+    def seconds(self) -> float | None:
+        """The time since 1970 as a number; a local time counts as if it were UTC."""
+        return None if self.time is None else (self.time if self.time.tzinfo else self.time.replace(tzinfo=UTC)).timestamp()
+
+
+def read(
+    paths: str | Path | Iterable[str | Path],
+    notes: Notes | None = None,
+    *,
+    encoding: str | None = None,
+    layout: str | None = None,
+) -> Iterator[Record]:
+    """The records of files and folders, one after the other, as a stream: memory does not grow with the files.
+
+    notes collects what a person should know, see `lines.Notes`. layout: see `Parser`.
+    Raises LogError at once: a path that is not there, a binary file, a layout of no use; while reading: what a file
+    does not let read.
+    """
+    notes = Notes() if notes is None else notes
+    files = find_files([paths] if isinstance(paths, str | Path) else paths, notes)
+    return _records(files, notes, encoding, compiled(layout))
+
+
+def _records(
+    files: list[Path], notes: Notes, encoding: str | None, layout: re.Pattern[str] | None
+) -> Iterator[Record]:
+    for path in files:
+        written = datetime.fromtimestamp(path.stat().st_mtime)
+        parser = Parser(str(path), notes, layout, latest=written + timedelta(days=1))
+        line = None
+        for line in read_lines(path, notes, encoding):
+            yield from parser.feed(line)
+        yield from parser.close()
+        if line is None:
+            notes.add("empty", str(path))
+
+
+def compiled(layout: str | None) -> re.Pattern[str] | None:
+    """A layout as a pattern. Raises LogError: no regular expression, without a group `message`."""
+    try:
+        pattern = re.compile(layout) if layout else None
+    except re.error as error:
+        raise LogError(f"the layout is no regular expression: {error}; see {layout!r}") from error
+    if pattern and "message" not in pattern.groupindex:
+        raise LogError(f"the layout has no group (?P<message>...): {layout!r}")
+    return pattern
+
+
+class Parser:
+    """Lines of one source in, records out as soon as they are whole: for files, and for one that still grows.
+
+    layout: a pattern at the beginning of a line; its group `message`, and where they are there `time` and `level`, are
+    what the names say, other named groups become fields; a line that does not match continues the record before.
+    latest: no time of the log is later; it gives the year to times without one.
+    """
+
+    def __init__(
+        self, source: str, notes: Notes, layout: re.Pattern[str] | None = None, latest: datetime | None = None
+    ):
+        self.source = source
+        self.notes = notes
+        self.layout = layout
+        self.latest = latest or datetime.now() + timedelta(days=1)
+        self._feed: Callable[[Line], Iterator[Record]] = self._feed_first
+        self._open: Record | None = None  # the record that the next line may continue
+        self._more: list[str] = []  # its further lines
+        self._timed = False  # whether records of plain text have times here: then a line without continues
+        self._before: datetime | None = None
+
+    def feed(self, line: Line) -> Iterator[Record]:
+        """The records that are whole with this line; a blank line is none."""
+        if line.text.strip():
+            yield from map(self._checked, self._feed(line))
+
+    def close(self) -> Iterator[Record]:
+        """What is still open at the end of the source, or after a while without a line."""
+        if isinstance(self._feed, _Document):
+            yield from map(self._checked, self._from_json(self._feed.parsed(self.source), self._feed.first))
+        elif isinstance(self._feed, _Table):
+            yield from map(self._checked, self._feed.close())
+        yield from map(self._checked, self._closed())
+
+    def _checked(self, record: Record) -> Record:
+        if len(record.message) > LONGEST_MESSAGE:
+            self.notes.add("long", self.source, record.line_number)
+            record = replace(record, message=record.message[:LONGEST_MESSAGE])
+        if (time := record.time) is not None:
+            if time.tzinfo is None:
+                self.notes.add("no zone", self.source, record.line_number)
+            same_kind = self._before is not None and (self._before.tzinfo is None) == (time.tzinfo is None)
+            if same_kind and self._before - time > timedelta(seconds=1):  # pyright: ignore[reportOperatorIssue]
+                self.notes.add("clock", self.source, record.line_number)
+            self._before = time
+        return record
+
+    def _closed(self) -> Iterator[Record]:
+        if self._open is not None:
+            rest = "\n".join(self._more)
+            if len(rest) > LONGEST_MESSAGE:
+                self.notes.add("long", self.source, self._open.line_number)
+            yield replace(self._open, rest=rest[:LONGEST_MESSAGE])
+        self._open, self._more = None, []
+
+    # What a source is, its first line tells: a table, a JSON document over many lines, or line by line
+
+    def _feed_first(self, line: Line) -> Iterator[Record]:
+        text = line.text.strip()
+        if not self.layout and (text in {"{", "["} or (text[0] == "[" and _parsed(text) is None and text[1:2] == "{")):
+            self._feed = _Document(line)
+            return iter(())
+        if not self.layout and (delimiter := _delimiter(text, self.latest)):
+            self._feed = _Table(self, delimiter)
+        else:
+            self._feed = self._feed_line
+        return self._feed(line)
+
+    def _feed_line(self, line: Line) -> Iterator[Record]:
+        if self.layout:
+            return self._feed_layout(line)
+        if line.text.lstrip()[:1] in {"{", "["} and isinstance(value := _parsed(line.text), dict | list):
+            return self._feed_json(value, line)
+        if "msg=" in line.text and "level=" in line.text:
+            pairs = {key: value.strip('"').replace('\\"', '"') for key, value in _LOGFMT.findall(line.text)}
+            if "msg" in pairs and "level" in pairs:
+                return self._feed_json(pairs, line)
+        if line.text.startswith('{"'):
+            self.notes.add("json", self.source, line.number)
+        return self._feed_plain(line)
+
+    def _feed_json(self, value: Any, line: Line) -> Iterator[Record]:
+        yield from self._closed()
+        yield from self._from_json(value, line)
+
+    def _feed_layout(self, line: Line) -> Iterator[Record]:
+        found = self.layout.match(line.text)
+        if not found:
+            yield from self._continued(line)
+            return
+        yield from self._closed()
+        parts = {name: value for name, value in found.groupdict().items() if value is not None}
+        time = stamps.read_time(parts.pop("time", ""), self.latest)
+        level = stamps.read_level(parts.pop("level", ""))
+        self._open = Record(parts.pop("message"), time, level, self.source, line.number, fields=parts)
+
+    def _feed_plain(self, line: Line) -> Iterator[Record]:
+        time, level, message = self._head(line.text)
+        if self._open is not None and (_CONTINUES.match(line.text) or (self._timed and time is None)):
+            yield from self._continued(line)
+            return
+        yield from self._closed()
+        self._timed = self._timed or time is not None
+        self._open = Record(message, time, level, self.source, line.number)
+
+    def _continued(self, line: Line) -> Iterator[Record]:
+        if self._open is None:  # the source begins within a record
+            self._open = Record(line.text.strip(), None, None, self.source, line.number)
+        elif sum(map(len, self._more)) <= LONGEST_MESSAGE:
+            self._more.append(line.text)
+        return iter(())
+
+    def _head(self, text: str, inside: bool = False) -> tuple[datetime | None, str | None, str]:
+        """(time, level, message) of plain text. inside: of a message whose own time is known already."""
+        time = stamps.find_time(text, self.latest, anywhere=not inside) or (inside and stamps.find_clock(text)) or None
+        if time:
+            text = stamps.cut(text, time)
+        level = stamps.find_level(text) if not inside or time else None
+        if level:
+            text = stamps.cut(text, level)
+        moment = time.value if time and isinstance(time.value, datetime) else None
+        return moment, level and str(level.value), text.strip()
+
+    def _from_json(self, value: Any, line: Line) -> Iterator[Record]:
+        for event in _events(value):
+            yield self.record(_flat(event), line.number)
+
+    def record(self, fields: dict[str, str], line_number: int) -> Record:
+        """The record of named values. What wraps another (a cell or a key that holds JSON) is unwrapped."""
+        time, level, message, rest = None, None, None, {}
+        for _ in range(4):  # exports of container logs are wrapped up to three times
+            time = self._take_time(fields) or time
+            level = _take_level(fields) or level
+            message = _take(fields, _MESSAGES)
+            rest |= {key: value for key, value in fields.items() if value}
+            inner = _parsed(message) if message and message.lstrip().startswith("{") else None
+            if not isinstance(inner, dict):
+                break
+            fields = _flat(inner)
+        if message is None:
+            return Record(" ".join(f"{k}={v}" for k, v in rest.items()), time, level, self.source, line_number, "", rest)
+        first, _, more = message.strip().partition("\n")
+        inner_time, inner_level, first = self._head(first, inside=time is not None)
+        return Record(
+            first, time or inner_time, level or inner_level, self.source, line_number, more[:LONGEST_MESSAGE], rest
+        )
+
+    def _take_time(self, fields: dict[str, str]) -> datetime | None:
+        names = {name.lower(): name for name in fields}
+        for key in _TIMES:
+            if key in names and (time := stamps.read_time(fields[names[key]], self.latest)):
+                del fields[names[key]]
+                return time
+        if "date" in names and "time" in names:
+            time = stamps.read_time(f"{fields[names['date']]} {fields[names['time']]}", self.latest)
+            if time:
+                del fields[names["date"]], fields[names["time"]]
+            return time
+        return None
+
+
+class _Document:
+    """A JSON document over many lines, gathered up to LONGEST_DOCUMENT characters."""
+
+    def __init__(self, first: Line):
+        self.first = first
+        self._lines: list[str] = []
+        self._length = 0
+
+    def __call__(self, line: Line) -> Iterator[Record]:
+        self._length += len(line.text) + 1
+        if self._length > LONGEST_DOCUMENT:
+            raise LogError(
+                f"a JSON document of more than {LONGEST_DOCUMENT >> 20} MiB is not read as a whole (line {line.number}): "
+                f"write one record a line, for instance by jq -c '.[]'"
+            )
+        self._lines.append(line.text)
+        return iter(())
+
+    def parsed(self, source: str) -> Any:
+        try:
+            return json.loads("\n".join([self.first.text, *self._lines]))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise LogError(f"{source} begins like a JSON document and is none ({error}): mend or split it") from None
+
+
+class _Table:
+    """A CSV export: the first line names the columns, or is a record whose cells tell them apart."""
+
+    def __init__(self, parser: Parser, delimiter: str):
+        self._parser = parser
+        self._delimiter = delimiter
+        self._names: list[str] | None = None
+        self._cell = ""  # a row whose quoted cell goes on in the next line
+        self._begin = 0
+
+    def __call__(self, line: Line) -> Iterator[Record]:
+        self._begin = self._begin if self._cell else line.number
+        self._cell += line.text
+        if self._cell.count('"') % 2 and len(self._cell) <= LONGEST_MESSAGE * 10:
+            self._cell += "\n"
+            return
+        yield from self.close()
+
+    def close(self) -> Iterator[Record]:
+        if not self._cell:
+            return
+        row = _cells(self._cell, self._delimiter)
+        self._cell = ""
+        if self._names is None:
+            if _is_header(row):
+                self._names = [name.strip() or f"column {i}" for i, name in enumerate(row, 1)]
+                return
+            self._names = _told(row, self._parser.latest)
+        if not any(name.lower() in _MESSAGES for name in self._names):
+            # no name says which column the message is in: the longest of the first row is it
+            at = max(range(min(len(row), len(self._names))), key=lambda i: len(row[i]))
+            self._names[at] = "message"
+        if len(row) > len(self._names):  # an export without quotes: what is over belongs to the last cell
+            row[len(self._names) - 1 :] = [self._delimiter.join(row[len(self._names) - 1 :])]
+        yield self._parser.record(dict(zip(self._names, row, strict=False)), self._begin)
+
+
+def _cells(text: str, delimiter: str) -> list[str]:
+    csv.field_size_limit(1 << 30)  # lines are bounded already
+    return next(csv.reader([text.replace("\n", "\v")], delimiter=delimiter), [""])  # a cell may hold line ends
+
+
+def _is_header(row: list[str]) -> bool:
+    names = {cell.strip().lower() for cell in row}
+    known = (set(_MESSAGES), set(_TIMES), set(_LEVELS))
+    return sum(bool(names & kind) for kind in known) >= 2
+
+
+def _delimiter(text: str, latest: datetime) -> str | None:
+    """What divides the cells of a table whose first line this is; None where it is none."""
+    for delimiter in ",\t;|":
+        row = _cells(text, delimiter)
+        if len(row) >= 2 and (_is_header(row) or "message" in _told(row, latest)):
+            return delimiter
+    return None
+
+
+def _told(row: list[str], latest: datetime) -> list[str]:
+    """Names for the columns of a table without header: a cell that is a time, one that is a level, the longest other."""
+    names = [f"column {i}" for i in range(1, len(row) + 1)]
+    times = [i for i, cell in enumerate(row) if stamps.read_time(cell, latest)]
+    levels = [i for i, cell in enumerate(row) if cell.strip().upper() in stamps.LEVELS]
+    others = [i for i in range(len(row)) if i not in times[:1] + levels[:1]]
+    if times and levels and others:
+        names[times[0]], names[levels[0]] = "time", "level"
+        names[max(others, key=lambda i: len(row[i]))] = "message"
+    return names
+
+
+def _parsed(text: str) -> Any:
+    """The JSON value that a text is, else None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _events(value: Any) -> Iterator[dict[str, Any]]:
+    """The records in a JSON value: OpenTelemetry's batches, an answer of Elasticsearch, lists, else the value itself."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _events(item)
+    elif not isinstance(value, dict):
+        yield {"message": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
+    elif isinstance(batches := value.get("resourceLogs"), list):
+        for batch in batches:
+            resource = _attributes(batch.get("resource", {}))
+            for scope in batch.get("scopeLogs", []):
+                for event in scope.get("logRecords", []):
+                    yield resource | _otlp(event)
+    elif isinstance(hits := value.get("hits"), dict):
+        yield from _events(hits.get("hits", []))
+    elif isinstance(value.get("_source"), dict):
+        yield value["_source"]
+    elif isinstance(value.get("body"), dict):  # OpenTelemetry, one record a line
+        yield _otlp(value)
+    else:
+        yield value
+
+
+def _otlp(event: dict[str, Any]) -> dict[str, Any]:
+    event = dict(event)
+    attributes, body = _attributes(event), _plain(event.pop("body", None))
+    event.pop("attributes", None)
+    return attributes | event | (body if isinstance(body, dict) else {"body": body})
+
+
+def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
+    pairs = holder.get("attributes", [])
+    return {pair["key"]: _plain(pair.get("value")) for pair in pairs} if isinstance(pairs, list) else dict(pairs)
+
+
+def _plain(value: Any) -> Any:
+    """An AnyValue of OpenTelemetry as the value that it wraps."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    (kind, inner), *_ = value.items()
+    if kind == "kvlistValue":
+        return {pair["key"]: _plain(pair.get("value")) for pair in inner.get("values", [])}
+    if kind == "arrayValue":
+        return [_plain(item) for item in inner.get("values", [])]
+    return inner if kind.endswith("Value") else value
+
+
+def _flat(value: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Objects within objects as names with dots, all values as text."""
+    found = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            found |= _flat(inner, f"{before}{key}.")
+        elif inner is not None:
+            found[before + key] = inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
+    return found
+
+
+def _take(fields: dict[str, str], keys: Iterable[str]) -> str | None:
+    """The value under the first of the keys that is there, taken out; a name may stand within an object."""
+    names = {name.lower().rpartition(".")[2]: name for name in fields} | {name.lower(): name for name in fields}
+    found = next((names[key] for key in keys if key in names and fields[names[key]]), None)
+    return None if found is None else fields.pop(found)
+
+
+def _take_level(fields: dict[str, str]) -> str | None:
+    names = {name.lower(): name for name in fields}
+    for key in _LEVELS:
+        if key in names and (level := stamps.read_level(fields[names[key]], "number" in key)):
+            del fields[names[key]]
+            return level
+    return None
