@@ -114,7 +114,7 @@ class Drain:
         return group
 
     def match(self, message: str) -> Group | None:
-        """The group whose template covers the message, the one with the fewest <*>; None: never seen. Learns nothing."""
+        """The group whose template covers the message, that with the fewest <*>; None: never seen. Learns nothing."""
         words = self.masks.words(message)
         if words not in self._matched:
             leaf = self._leaf(words)

@@ -1,4 +1,4 @@
-"""Lines of log files, whatever their size: files found, unpacked, cut into lines, decoded, cleaned. Memory is bounded."""
+"""Lines of log files of any size: files found, unpacked, cut into lines, decoded, cleaned. Memory is bounded."""
 
 import codecs
 import gzip
@@ -103,7 +103,7 @@ def clean(text: str) -> str:
 
 
 class Decoder:
-    """Decodes the lines of one file, each in its own encoding: UTF-8, ISO-2022-JP, CP932 or EUC-JP, or the one stated."""
+    """Decodes the lines of a file, each in its own encoding: UTF-8, ISO-2022-JP, CP932 or EUC-JP, or the one stated."""
 
     def __init__(self, encoding: str | None = None):
         try:

@@ -1,10 +1,12 @@
-"""Masks: which part of a word is a value (a number, an address, a path) and not text. The rules stand in a TOML file."""
+"""Masks: which part of a word is a value (a number, an address, a path) and not text. The rules are a TOML file."""
 
 import re
 import tomllib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kakehashi.work.logs.errors import LogError
 
@@ -34,6 +36,7 @@ class Masks:
         for mask in masks:
             _check(mask)
         pattern = "|".join(f"(?P<mask{i}>{mask.regex})" for i, mask in enumerate(masks)) or "(?!)"
+        self._find: Callable[[str], Iterable[Any]]  # its matches are re's or regex's
         if masks == shipped():
             self._find = re.compile(pattern).finditer  # known to take linear time
         else:
@@ -65,7 +68,7 @@ class Masks:
             end = match.end()
         return "".join(parts) + word[end:]
 
-    def _matches(self, word: str) -> list[re.Match[str]]:
+    def _matches(self, word: str) -> list[Any]:
         try:
             return [match for match in self._find(word) if match[0]]  # a rule that matches nothing masks nothing
         except TimeoutError:
@@ -75,15 +78,15 @@ class Masks:
                 f"simplify the regex with repeats inside repeats, among {names}"
             ) from None
 
-    def _name(self, match: re.Match[str]) -> str:
+    def _name(self, match: Any) -> str:
         # the outermost group closes last, and that is what lastgroup names
-        return self.masks[int(match.lastgroup.removeprefix("mask"))].name  # pyright: ignore[reportOptionalMemberAccess]
+        return self.masks[int(match.lastgroup.removeprefix("mask"))].name
 
 
 class _Remembered(dict[str, str]):
     """A dict that works a missing value out and keeps it, until it is full and begins anew."""
 
-    def __init__(self, work_out):
+    def __init__(self, work_out: Callable[[str], str]):
         self._work_out = work_out
 
     def __missing__(self, word: str) -> str:

@@ -54,7 +54,11 @@ class Record:
     @property
     def seconds(self) -> float | None:
         """The time since 1970 as a number; a local time counts as if it were UTC."""
-        return None if self.time is None else (self.time if self.time.tzinfo else self.time.replace(tzinfo=UTC)).timestamp()
+        return (
+            None
+            if self.time is None
+            else (self.time if self.time.tzinfo else self.time.replace(tzinfo=UTC)).timestamp()
+        )
 
 
 def read(
@@ -75,9 +79,7 @@ def read(
     return _records(files, notes, encoding, compiled(layout))
 
 
-def _records(
-    files: list[Path], notes: Notes, encoding: str | None, layout: re.Pattern[str] | None
-) -> Iterator[Record]:
+def _records(files: list[Path], notes: Notes, encoding: str | None, layout: re.Pattern[str] | None) -> Iterator[Record]:
     for path in files:
         written = datetime.fromtimestamp(path.stat().st_mtime)
         parser = Parser(str(path), notes, layout, latest=written + timedelta(days=1))
@@ -114,7 +116,7 @@ class Parser:
         self.source = source
         self.notes = notes
         self.layout = layout
-        self.latest = latest or datetime.now() + timedelta(days=1)
+        self.times = stamps.Times(latest or datetime.now() + timedelta(days=1))
         self._feed: Callable[[Line], Iterator[Record]] = self._feed_first
         self._open: Record | None = None  # the record that the next line may continue
         self._more: list[str] = []  # its further lines
@@ -148,12 +150,15 @@ class Parser:
         return record
 
     def _closed(self) -> Iterator[Record]:
-        if self._open is not None:
-            rest = "\n".join(self._more)
-            if len(rest) > LONGEST_MESSAGE:
-                self.notes.add("long", self.source, self._open.line_number)
-            yield replace(self._open, rest=rest[:LONGEST_MESSAGE])
+        record, more = self._open, self._more
         self._open, self._more = None, []
+        if record is not None and more:
+            rest = "\n".join(more)
+            if len(rest) > LONGEST_MESSAGE:
+                self.notes.add("long", self.source, record.line_number)
+            record = replace(record, rest=rest[:LONGEST_MESSAGE])
+        if record is not None:
+            yield record
 
     # What a source is, its first line tells: a table, a JSON document over many lines, or line by line
 
@@ -162,7 +167,7 @@ class Parser:
         if not self.layout and (text in {"{", "["} or (text[0] == "[" and _parsed(text) is None and text[1:2] == "{")):
             self._feed = _Document(line)
             return iter(())
-        if not self.layout and (delimiter := _delimiter(text, self.latest)):
+        if not self.layout and (delimiter := _delimiter(text, self.times)):
             self._feed = _Table(self, delimiter)
         else:
             self._feed = self._feed_line
@@ -192,7 +197,7 @@ class Parser:
             return
         yield from self._closed()
         parts = {name: value for name, value in found.groupdict().items() if value is not None}
-        time = stamps.read_time(parts.pop("time", ""), self.latest)
+        time = self.times.read(parts.pop("time", ""))
         level = stamps.read_level(parts.pop("level", ""))
         self._open = Record(parts.pop("message"), time, level, self.source, line.number, fields=parts)
 
@@ -214,7 +219,7 @@ class Parser:
 
     def _head(self, text: str, inside: bool = False) -> tuple[datetime | None, str | None, str]:
         """(time, level, message) of plain text. inside: of a message whose own time is known already."""
-        time = stamps.find_time(text, self.latest, anywhere=not inside) or (inside and stamps.find_clock(text)) or None
+        time = self.times.find(text, anywhere=not inside) or (inside and stamps.find_clock(text)) or None
         if time:
             text = stamps.cut(text, time)
         level = stamps.find_level(text) if not inside or time else None
@@ -240,7 +245,9 @@ class Parser:
                 break
             fields = _flat(inner)
         if message is None:
-            return Record(" ".join(f"{k}={v}" for k, v in rest.items()), time, level, self.source, line_number, "", rest)
+            return Record(
+                " ".join(f"{k}={v}" for k, v in rest.items()), time, level, self.source, line_number, "", rest
+            )
         first, _, more = message.strip().partition("\n")
         inner_time, inner_level, first = self._head(first, inside=time is not None)
         return Record(
@@ -250,11 +257,11 @@ class Parser:
     def _take_time(self, fields: dict[str, str]) -> datetime | None:
         names = {name.lower(): name for name in fields}
         for key in _TIMES:
-            if key in names and (time := stamps.read_time(fields[names[key]], self.latest)):
+            if key in names and (time := self.times.read(fields[names[key]])):
                 del fields[names[key]]
                 return time
         if "date" in names and "time" in names:
-            time = stamps.read_time(f"{fields[names['date']]} {fields[names['time']]}", self.latest)
+            time = self.times.read(f"{fields[names['date']]} {fields[names['time']]}")
             if time:
                 del fields[names["date"]], fields[names["time"]]
             return time
@@ -313,7 +320,7 @@ class _Table:
             if _is_header(row):
                 self._names = [name.strip() or f"column {i}" for i, name in enumerate(row, 1)]
                 return
-            self._names = _told(row, self._parser.latest)
+            self._names = _told(row, self._parser.times)
         if not any(name.lower() in _MESSAGES for name in self._names):
             # no name says which column the message is in: the longest of the first row is it
             at = max(range(min(len(row), len(self._names))), key=lambda i: len(row[i]))
@@ -334,23 +341,23 @@ def _is_header(row: list[str]) -> bool:
     return sum(bool(names & kind) for kind in known) >= 2
 
 
-def _delimiter(text: str, latest: datetime) -> str | None:
+def _delimiter(text: str, times: stamps.Times) -> str | None:
     """What divides the cells of a table whose first line this is; None where it is none."""
     for delimiter in ",\t;|":
         row = _cells(text, delimiter)
-        if len(row) >= 2 and (_is_header(row) or "message" in _told(row, latest)):
+        if len(row) >= 2 and (_is_header(row) or "message" in _told(row, times)):
             return delimiter
     return None
 
 
-def _told(row: list[str], latest: datetime) -> list[str]:
+def _told(row: list[str], times: stamps.Times) -> list[str]:
     """Names for the columns of a table without header: a cell that is a time, one that is a level, the longest other."""
     names = [f"column {i}" for i in range(1, len(row) + 1)]
-    times = [i for i, cell in enumerate(row) if stamps.read_time(cell, latest)]
+    moments = [i for i, cell in enumerate(row) if times.read(cell)]
     levels = [i for i, cell in enumerate(row) if cell.strip().upper() in stamps.LEVELS]
-    others = [i for i in range(len(row)) if i not in times[:1] + levels[:1]]
-    if times and levels and others:
-        names[times[0]], names[levels[0]] = "time", "level"
+    others = [i for i in range(len(row)) if i not in moments[:1] + levels[:1]]
+    if moments and levels and others:
+        names[moments[0]], names[levels[0]] = "time", "level"
         names[max(others, key=lambda i: len(row[i]))] = "message"
     return names
 

@@ -5,15 +5,16 @@ A time with a zone becomes UTC; one without stays naive, which means local to th
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+SHORTEST = 10  # characters of a time with its date
 HEAD = 128  # the first characters of a line, where its time and level stand
 
 
 class Found(NamedTuple):
-    """A time or a level, and where in the line it stands."""
+    """A time (datetime) or a level (str), and where in the line it stands."""
 
-    value: datetime | str
+    value: Any
     start: int
     end: int
 
@@ -64,32 +65,42 @@ _LEVEL = re.compile(
 _PRIORITY = re.compile(r"<(\d{1,3})>(?:1 )?")
 
 
-def find_time(line: str, latest: datetime, anywhere: bool = True) -> Found | None:
-    """The first time in the head of a line; not `anywhere`: only one that the line begins with.
+class Times:
+    """Reads the times of one source. A source has mostly one format: the one that was right last is tried first.
 
     latest: naive, no time is later; it gives the year to formats that have none.
     """
-    if found := _EPOCH.match(line):
-        return Found(from_epoch(found["epoch"]), *found.span())
-    for form in _TIMES:
-        found = form.search(line, 0, HEAD if anywhere else 40)
-        if found and (anywhere or found.start() <= 1) and (time := _moment(found, latest)):
-            # a letter of glog is a level: it stays for find_level
-            return Found(time, found.end("letter") if "letter" in form.groupindex else found.start(), found.end())
-    return None
+
+    def __init__(self, latest: datetime):
+        self.latest = latest
+        self._formats = list(_TIMES)
+
+    def find(self, line: str, anywhere: bool = True) -> Found | None:
+        """The first time in the head of a line; not `anywhere`: only one that the line begins with."""
+        if found := _EPOCH.match(line):
+            return Found(from_epoch(found["epoch"]), *found.span())
+        first = 1 if line[:1] in {"[", "<", "("} else 0
+        for form in self._formats:
+            found = form.search(line, 0, HEAD) if anywhere else form.match(line, first)
+            if found and (time := _moment(found, self.latest)):
+                if form is not self._formats[0]:
+                    self._formats.remove(form)
+                    self._formats.insert(0, form)
+                # the letter of glog is a level: it stays for find_level
+                return Found(time, found.end("letter") if "letter" in form.groupindex else found.start(), found.end())
+        return None
+
+    def read(self, text: str) -> datetime | None:
+        """The time that is the whole of a text: a cell, a value in JSON; None where it is none."""
+        text = text.strip().strip("[]")
+        found = self.find(text, anywhere=False) if len(text) >= SHORTEST else None
+        return found.value if found and (found.start, found.end) == (0, len(text)) else None
 
 
 def find_clock(line: str) -> Found | None:
     """A time of day that a line begins with, its date unknown."""
     found = _CLOCK_ALONE.match(line)
     return Found(found[0], *found.span()) if found else None
-
-
-def read_time(text: str, latest: datetime) -> datetime | None:
-    """The time that is the whole of a text: a cell, a value in JSON; None where it is none."""
-    text = text.strip().strip("[]")
-    found = find_time(text, latest, anywhere=False)
-    return found.value if found and found.start == 0 and found.end == len(text) else None  # pyright: ignore
 
 
 def from_epoch(number: str) -> datetime:
