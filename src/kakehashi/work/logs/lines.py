@@ -14,6 +14,7 @@ from kakehashi.work.logs.errors import LogError
 CHUNK = 1 << 16  # bytes read at a time
 LONGEST = 1 << 22  # bytes of a line; what is over is left out and said
 _JIS = b"\x1b$"  # ISO-2022-JP is made of ASCII bytes, so it would pass for UTF-8
+_UNASSIGNED = re.compile("[\x80\xa0\uf8f1-\uf8f3]")  # what Python makes of bytes that mean nothing in CP932
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")  # colours, and titles of windows
 _CONTROL = bytes(set(range(0x20)) - set(b"\0\t\n\r\f\x1b\b\x07\x0e\x0f") | {0x7F})
 _ROTATED = re.compile(r"(?P<stem>.*?)[.-](?P<number>\d+|\d{4}-\d{2}-\d{2})(?P<suffix>\.log)?$")
@@ -134,9 +135,10 @@ class Decoder:
 
 def _try(raw: bytes, encoding: str) -> str | None:
     try:
-        return raw.decode(encoding)
+        text = raw.decode(encoding)
     except UnicodeDecodeError:
         return None
+    return None if encoding == "cp932" and _UNASSIGNED.search(text) else text
 
 
 def _as_bytes(raw: bytes) -> tuple[str, str]:

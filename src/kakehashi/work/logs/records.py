@@ -54,11 +54,9 @@ class Record:
     @property
     def seconds(self) -> float | None:
         """The time since 1970 as a number; a local time counts as if it were UTC."""
-        return (
-            None
-            if self.time is None
-            else (self.time if self.time.tzinfo else self.time.replace(tzinfo=UTC)).timestamp()
-        )
+        if self.time is None:
+            return None
+        return (self.time if self.time.tzinfo else self.time.replace(tzinfo=UTC)).timestamp()
 
 
 def read(
@@ -245,9 +243,8 @@ class Parser:
                 break
             fields = _flat(inner)
         if message is None:
-            return Record(
-                " ".join(f"{k}={v}" for k, v in rest.items()), time, level, self.source, line_number, "", rest
-            )
+            pairs = " ".join(f"{name}={value}" for name, value in rest.items())
+            return Record(pairs, time, level, self.source, line_number, fields=rest)
         first, _, more = message.strip().partition("\n")
         inner_time, inner_level, first = self._head(first, inside=time is not None)
         return Record(
@@ -280,8 +277,8 @@ class _Document:
         self._length += len(line.text) + 1
         if self._length > LONGEST_DOCUMENT:
             raise LogError(
-                f"a JSON document of more than {LONGEST_DOCUMENT >> 20} MiB is not read as a whole (line {line.number}): "
-                f"write one record a line, for instance by jq -c '.[]'"
+                f"a JSON document of more than {LONGEST_DOCUMENT >> 20} MiB is not read as a whole (line "
+                f"{line.number:,}): write one record a line, for instance by jq -c '.[]'"
             )
         self._lines.append(line.text)
         return iter(())
@@ -332,7 +329,7 @@ class _Table:
 
 def _cells(text: str, delimiter: str) -> list[str]:
     csv.field_size_limit(1 << 30)  # lines are bounded already
-    return next(csv.reader([text.replace("\n", "\v")], delimiter=delimiter), [""])  # a cell may hold line ends
+    return next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), [""])  # a cell may hold line ends
 
 
 def _is_header(row: list[str]) -> bool:
@@ -351,7 +348,7 @@ def _delimiter(text: str, times: stamps.Times) -> str | None:
 
 
 def _told(row: list[str], times: stamps.Times) -> list[str]:
-    """Names for the columns of a table without header: a cell that is a time, one that is a level, the longest other."""
+    """Names for the columns of a table without header: a cell that is a time, one that is a level, the longest else."""
     names = [f"column {i}" for i in range(1, len(row) + 1)]
     moments = [i for i, cell in enumerate(row) if times.read(cell)]
     levels = [i for i, cell in enumerate(row) if cell.strip().upper() in stamps.LEVELS]
@@ -371,7 +368,7 @@ def _parsed(text: str) -> Any:
 
 
 def _events(value: Any) -> Iterator[dict[str, Any]]:
-    """The records in a JSON value: OpenTelemetry's batches, an answer of Elasticsearch, lists, else the value itself."""
+    """The records in a JSON value: OpenTelemetry's batches, an answer of Elasticsearch, a list, else the value."""
     if isinstance(value, list):
         for item in value:
             yield from _events(item)

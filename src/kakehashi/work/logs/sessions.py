@@ -28,7 +28,7 @@ PATTERNS = {
     "process": r"\[(\d+)\]",
 }
 FIELDS = re.compile(
-    r"(?i)(?:trace|request|req|session|correlation|transaction|block|job|user|thread|process|pid).{0,3}id|pid"
+    r"(?i)(?:trace|req|request|session|correlation|transaction|block|job|user|thread|process)[ ._-]?id$|pid$"
 )
 
 
@@ -152,7 +152,7 @@ def by_count(records: Iterable[Record], size: int, step: int | None = None) -> I
 
 
 def by_time(records: Iterable[Record], seconds: float, step: float | None = None) -> Iterator[Session]:
-    """Windows of the log's own time, [t, t + seconds) with t a multiple of `step`; windows without records are left out.
+    """Windows of the log's own time, [t, t + seconds), t a multiple of `step`; windows without records are left out.
 
     A record without a time, or from before the window (a clock that went back), counts as of the time before it.
     LogError where step > seconds, as records between windows would be seen by nobody.

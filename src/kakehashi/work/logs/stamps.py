@@ -19,7 +19,7 @@ class Found(NamedTuple):
     end: int
 
 
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS: list[str] = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _NAME = r"(?P<name>[A-Z][a-z]{2})"
 _CLOCK = r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})(?:[.,:](?P<fraction>\d{1,9}))?)?"
 _ZONE = r"(?:\s?(?P<zone>Z|UTC|GMT|JST|[+-](?:0\d|1[0-4]):?[0-5]\d)(?!\w))?"
@@ -145,7 +145,7 @@ def find_level(line: str) -> Found | None:
     if found := re.match(r"[IWEF](?=\s)", line):
         return Found({"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "CRITICAL"}[found[0]], *found.span())
     found = _LEVEL.search(line, 0, HEAD)
-    return Found(LEVELS[found[found.lastgroup].upper()], *found.span()) if found else None
+    return Found(LEVELS[found[found.lastgroup or 0].upper()], *found.span()) if found else None
 
 
 def read_level(text: str, open_telemetry: bool = False) -> str | None:
@@ -166,4 +166,4 @@ def cut(line: str, found: Found) -> str:
     before, after = line[: found.start].rstrip(), line[found.end :].lstrip()
     if before.endswith("[") and after.startswith("]"):
         before, after = before[:-1].rstrip(), after[1:].lstrip()
-    return f"{before} {after}".strip(" |:-\t") if not before or not after else f"{before} {after}"
+    return f"{before} {after}".strip(" |:;,-\t") if not before or not after else f"{before} {after}"
