@@ -40,7 +40,7 @@ class Note:
 class Notes:
     """What was met on the way. Kinds: "binary", "empty", "unreadable" (a file that was passed over, of a folder),
     "encoding NAME" (lines that are not UTF-8), "undecodable" (bytes shown as \\xNN), "nul" (zero bytes left out),
-    "long" (cut), "torn" (the file ends within a line, or a packed file ends too early), "json" (looks like it, is not),
+    "long" (cut), "quote" (a cell of a table that does not end), "torn" (the file ends within a line, or a packed file ends too early), "json" (looks like it, is not),
     "clock" (the time goes back by more than a second), "no zone" (times that are local)."""
 
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)

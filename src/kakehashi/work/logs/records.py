@@ -20,6 +20,7 @@ from kakehashi.work.logs.errors import LogError
 from kakehashi.work.logs.lines import Line, Notes, find_files, read_lines
 
 LONGEST_MESSAGE = 10_000  # characters of a message, and of what follows it; what is over is left out and said
+LONGEST_ROW = 100_000  # characters of a table's row: a quote may be missing
 LONGEST_DOCUMENT = 1 << 26  # characters of a JSON document over many lines
 
 # Names of columns and keys, in lower case, the surest first; for JSON a dot leads into an object
@@ -36,6 +37,7 @@ _LEVELS = (
     "severitynumber severity_number レベル ログレベル 重要度"
 ).split()
 _CONTINUES = re.compile(r"\s|Caused by:|Traceback \(|\.\.\. \d+ more|at \S+\(|[}\])]+;?$")
+_BLANK = re.compile(r"\s*")
 _LOGFMT = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -123,7 +125,7 @@ class Parser:
 
     def feed(self, line: Line) -> Iterator[Record]:
         """The records that are whole with this line; a blank line is none."""
-        if line.text.strip():
+        if line.text.strip() or isinstance(self._feed, _Table):
             yield from map(self._checked, self._feed(line))
 
     def close(self) -> Iterator[Record]:
@@ -284,8 +286,12 @@ class _Document:
         return iter(())
 
     def parsed(self, source: str) -> Any:
+        text, at, values = "\n".join([self.first.text, *self._lines]).rstrip(), 0, []
         try:
-            return json.loads("\n".join([self.first.text, *self._lines]))
+            while at < len(text):  # there may be several, one after the other
+                value, at = json.JSONDecoder().raw_decode(text, _BLANK.match(text, at).end())
+                values.append(value)
+            return values
         except (json.JSONDecodeError, RecursionError) as error:
             raise LogError(f"{source} begins like a JSON document and is none ({error}): mend or split it") from None
 
@@ -297,22 +303,26 @@ class _Table:
         self._parser = parser
         self._delimiter = delimiter
         self._names: list[str] | None = None
-        self._cell = ""  # a row whose quoted cell goes on in the next line
+        self._row = ""  # so far: a quoted cell may go on in the next line
         self._begin = 0
 
     def __call__(self, line: Line) -> Iterator[Record]:
-        self._begin = self._begin if self._cell else line.number
-        self._cell += line.text
-        if self._cell.count('"') % 2 and len(self._cell) <= LONGEST_MESSAGE * 10:
-            self._cell += "\n"
-            return
-        yield from self.close()
+        if not self._row:
+            self._begin = line.number
+        self._row += line.text
+        if self._row.count('"') % 2 == 0:
+            yield from self.close()
+        elif len(self._row) <= LONGEST_ROW:
+            self._row += "\n"
+        else:
+            self._parser.notes.add("quote", self._parser.source, self._begin)
+            yield from self.close()
 
     def close(self) -> Iterator[Record]:
-        if not self._cell:
+        row = _cells(self._row, self._delimiter)
+        self._row = ""
+        if not any(map(str.strip, row)):
             return
-        row = _cells(self._cell, self._delimiter)
-        self._cell = ""
         if self._names is None:
             if _is_header(row):
                 self._names = [name.strip() or f"column {i}" for i, name in enumerate(row, 1)]
@@ -329,7 +339,8 @@ class _Table:
 
 def _cells(text: str, delimiter: str) -> list[str]:
     csv.field_size_limit(1 << 30)  # lines are bounded already
-    return next(csv.reader(text.splitlines(keepends=True), delimiter=delimiter), [""])  # a cell may hold line ends
+    lines = [line + "\n" for line in text.split("\n")]  # a cell may hold line ends
+    return next(csv.reader(lines, delimiter=delimiter), [""])
 
 
 def _is_header(row: list[str]) -> bool:

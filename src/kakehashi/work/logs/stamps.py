@@ -19,7 +19,7 @@ class Found(NamedTuple):
     end: int
 
 
-_MONTHS: list[str] = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAME = r"(?P<name>[A-Z][a-z]{2})"
 _CLOCK = r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2})(?:[.,:](?P<fraction>\d{1,9}))?)?"
 _ZONE = r"(?:\s?(?P<zone>Z|UTC|GMT|JST|[+-](?:0\d|1[0-4]):?[0-5]\d)(?!\w))?"
