@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kakehashi.work.logs import Config, Drain, LogError, Mask, Masks
@@ -84,6 +84,7 @@ def test_groups_are_those_of_drain3_on_any_stream(stream, config):
         assert (group.id, group.count, group.template) == (cluster.cluster_id, cluster.size, cluster.get_template())
 
 
+@settings(max_examples=50)
 @given(streams, configs)
 def test_what_was_learnt_is_never_called_unseen_and_matching_learns_nothing(stream, config):
     drain = unmasked(config)
@@ -108,6 +109,7 @@ def test_a_message_with_another_word_is_unseen():
     assert drain.match("disk 17 is empty") is None
 
 
+@settings(max_examples=50)
 @given(streams, few_groups)
 def test_memory_is_bounded_and_numbers_are_never_used_again(stream, config):
     drain = unmasked(config)
@@ -136,6 +138,7 @@ def test_the_group_unused_for_longest_is_dropped_and_is_new_when_it_comes_again(
     assert drain.learn("two of them").count == 1
 
 
+@settings(max_examples=50)
 @given(streams, st.integers(0, 40), st.one_of(configs, few_groups))
 def test_what_is_saved_and_read_goes_on_as_if_nothing_had_been(stream, at, config):
     drain = unmasked(config)

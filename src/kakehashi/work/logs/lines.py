@@ -38,10 +38,13 @@ class Note:
 
 @dataclass
 class Notes:
-    """What was met on the way. Kinds: "binary", "empty", "unreadable" (a file that was passed over, of a folder),
-    "encoding NAME" (lines that are not UTF-8), "undecodable" (bytes shown as \\xNN), "nul" (zero bytes left out),
-    "long" (cut), "quote" (a cell of a table that does not end), "torn" (the file ends within a line, or a packed file ends too early), "json" (looks like it, is not),
-    "clock" (the time goes back by more than a second), "no zone" (times that are local)."""
+    """What was met on the way, by kind and source.
+
+    Of files: "binary", "unreadable" (passed over, in a folder), "empty", "torn" (it ends without a line end, or packed
+    data end too early). Of lines: "encoding NAME" (not UTF-8), "undecodable" (bytes kept as \\xNN), "nul" (zero bytes
+    left out), "long" (cut), "json" (looks like it and is not), "quote" (a cell of a table that does not end).
+    Of times: "no zone" (local ones), "clock" (it goes back by more than a second).
+    """
 
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
 

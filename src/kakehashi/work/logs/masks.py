@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ class Masks:
     Raises LogError for a rule that is no regular expression, or that takes longer than SECONDS for a word.
     """
 
-    def __init__(self, masks: list[Mask]):
-        self.masks = masks
-        for mask in masks:
+    def __init__(self, masks: Iterable[Mask]):
+        self.masks = tuple(masks)
+        for mask in self.masks:
             _check(mask)
-        pattern = "|".join(f"(?P<mask{i}>{mask.regex})" for i, mask in enumerate(masks)) or "(?!)"
+        pattern = "|".join(f"(?P<mask{i}>{mask.regex})" for i, mask in enumerate(self.masks)) or "(?!)"
         self._find: Callable[[str], Iterable[Any]]  # its matches are re's or regex's
-        if masks == shipped():
+        if self.masks == shipped():
             self._find = re.compile(pattern).finditer  # known to take linear time
         else:
             import regex  # four times slower than re, but it can be stopped
@@ -98,15 +98,16 @@ class _Remembered(dict[str, str]):
         return masked
 
 
-def shipped() -> list[Mask]:
+@cache
+def shipped() -> tuple[Mask, ...]:
     """The rules of masks.toml in this folder."""
     return _read(HERE / "masks.toml")
 
 
-def _read(path: Path) -> list[Mask]:
+def _read(path: Path) -> tuple[Mask, ...]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["mask"]
-        return [Mask(table["name"], table["regex"]) for table in tables]
+        return tuple(Mask(table["name"], table["regex"]) for table in tables)
     except OSError as error:
         raise LogError(f"cannot read the masks {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
