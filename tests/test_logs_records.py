@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kakehashi.work.logs import LogError, Notes, Parser, read
 from kakehashi.work.logs import lines as lines_module
+from kakehashi.work.logs import records as records_module
 from kakehashi.work.logs.lines import Decoder, Line, find_files
 from kakehashi.work.logs.stamps import Times, read_level
 
@@ -46,7 +47,7 @@ def log(tmp_path):
 # Times and levels
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.datetimes(datetime(2001, 9, 10), datetime(2026, 5, 1)),
     st.sampled_from(
@@ -136,7 +137,7 @@ def test_a_level_is_found_and_cut_from_the_message(text, level, message):
         ("17", True, "ERROR"),
         ("35", False, None),
     ]
-    + [("SEVERITY_NUMBER_9", True, None), ("情報", False, "INFO"), ("", False, None)],
+    + [("SEVERITY_NUMBER_WARN2", True, "WARNING"), ("情報", False, "INFO"), ("", False, None)],
 )
 def test_a_level_may_be_a_name_or_a_number_of_three_schools(text, otel, level):
     assert read_level(text, otel) == level
@@ -197,8 +198,11 @@ def test_batches_of_open_telemetry_are_taken_apart(indent):
     ]
 
 
-@pytest.mark.parametrize("text", ['[\n{"msg": "a"},\n{"msg": "b"}\n]', '{"hits": {"hits": [{"_source": {"msg": "a"}}, {"_source": {"msg": "b"}}]}}',
-                                  '{"msg": "a"}\n{"msg": "b"}', 'level=info msg="a"\nlevel=info msg="b"'])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    '[\n{"msg": "a"},\n{"msg": "b"}\n]',
+    '{"hits": {"hits": [{"_source": {"msg": "a"}}, {"_source": {"msg": "b"}}]}}',
+    '{"msg": "a"}\n{"msg": "b"}', 'level=info msg="a"\nlevel=info msg="b"',
+])  # fmt: skip
 def test_lists_answers_and_lines_give_the_same_records(text):
     assert [record.message for record in parsed(text)] == ["a", "b"]
 
@@ -206,7 +210,7 @@ def test_lists_answers_and_lines_give_the_same_records(text):
 cells = st.text(alphabet='ab,;"\n ', max_size=12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=6), st.sampled_from(",;\t"))
 def test_a_csv_export_gives_back_every_cell(rows, delimiter):
     out = io.StringIO()
@@ -235,11 +239,12 @@ def test_commas_in_plain_text_make_no_table(log):
     assert [record.message for record in records] == ["a, b, c", "d"]
 
 
-def test_a_missing_quote_costs_a_bounded_part_of_a_table(log):
-    rows = "".join(f"2024-01-31 10:15:30,INFO,message number {i}\n" for i in range(6000))
+def test_a_missing_quote_costs_a_bounded_part_of_a_table(log, monkeypatch):
+    monkeypatch.setattr(records_module, "LONGEST_ROW", 1000)
+    rows = "".join(f"2024-01-31 10:15:30,INFO,message number {i}\n" for i in range(60))
     records, notes = log('time,level,message\n2024-01-31 10:15:30,INFO,"open\n' + rows)
     assert notes["quote"] == (1, 2)
-    assert records[-1].message == "message number 5999" and len(records) > 3000
+    assert [record.message for record in records[-30:]] == [f"message number {i}" for i in range(30, 60)]
 
 
 def test_wrapped_logs_are_unwrapped_to_the_program_s_own_message(data_dir):
@@ -247,6 +252,7 @@ def test_wrapped_logs_are_unwrapped_to_the_program_s_own_message(data_dir):
 
     with tarfile.open(data_dir / "rca-nezha" / "nezha-metrics-faults.tar.gz") as archive:
         content = archive.extractfile("rca_data/2023-01-30/log/12_06_log.csv").read().decode("utf-8")
+    content = "".join(content.splitlines(keepends=True)[:400])
     found = parsed(content)  # CSV, in it JSON of Docker, in it the text of the program
     assert len(found) == len(list(csv.DictReader(io.StringIO(content))))
     assert all(record.time.tzinfo and record.level and record.fields["TraceID"] for record in found)
@@ -294,17 +300,13 @@ def test_without_times_only_what_is_indented_or_says_so_joins():
     assert [record.message for record in found] == ["failed", "next", "last"]
 
 
-@settings(max_examples=60)
-@given(st.text(alphabet="ab:7 \t[{}\"',=\n", max_size=80))
-def test_no_word_of_a_plain_text_is_lost(text):
-    try:
-        found = parsed(text)
-    except LogError:  # it begins like a JSON document
-        assert text.split("\n")[0].strip() in {"", "[", "{"} or text.lstrip().startswith("[{")
-        return
-    assert "".join(f"{r.message}{r.rest}" for r in found).split() == "".join(text.split("\n")).split() or "".join(
-        f"{r.message}{r.rest}".replace(" ", "").replace("\t", "").replace("\n", "") for r in found
-    ) == "".join(text.split())
+@settings(max_examples=40)
+@given(st.text(alphabet="ab:7 \t[]{}',=\n", max_size=80))
+def test_no_character_of_a_plain_text_is_lost(text):
+    if text.split("\n")[0].strip() in {"[", "{"} or text.lstrip().startswith("[{"):
+        return  # a JSON document, or a torn one
+    found = "".join(f"{record.message}{record.rest}" for record in parsed(text))
+    assert "".join(found.split()) == "".join(text.split())
 
 
 def test_a_layout_says_what_stands_where(log):
@@ -345,7 +347,7 @@ def test_byte_order_marks_are_understood(log, encoding):
     assert [record.message for record in records] == [JAPANESE, "b"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.text(st.characters(min_codepoint=0x3041, max_codepoint=0x3093), min_size=2), st.sampled_from(["cp932", "euc_jp"])
 )
@@ -371,17 +373,23 @@ def test_colours_zero_bytes_and_line_ends_of_windows_are_taken_off(log):
     assert notes["nul"] == (1, 1)
 
 
-def test_a_line_of_many_megabytes_is_cut_and_said_and_the_next_one_is_whole(log):
-    records, notes = log(b"x" * 9_000_000 + b"\nnext\n" + b"y" * 20_000 + b"\nlast")
-    assert [len(record.message) for record in records] == [10_000, 4, 10_000, 4]
-    assert records[1].line_number == 2
-    assert "long" in notes and notes["torn"] == (1, 4)
+def test_a_line_that_is_too_long_is_cut_and_said_and_the_next_one_is_whole(log, monkeypatch):
+    monkeypatch.setattr(lines_module, "LONGEST", 100_000)
+    records, notes = log(b"x" * 1_000_000 + b"\nnext\n" + b"y" * 20_000 + b"\nlast")
+    assert [(len(record.message), record.line_number) for record in records] == [
+        (10_000, 1),
+        (4, 2),
+        (10_000, 3),
+        (4, 4),
+    ]
+    assert notes == {"long": (3, 1), "torn": (1, 4)}  # the first for the line, and for its message
 
 
-def test_memory_does_not_grow_with_a_file_or_a_line(tmp_path):
+def test_memory_does_not_grow_with_a_file_or_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines_module, "LONGEST", 1 << 18)
     file = tmp_path / "holes.log"
     with open(file, "wb") as out:
-        out.truncate(60 << 20)  # what a rotation leaves that empties a file in use
+        out.truncate(20 << 20)  # what a rotation leaves that empties a file in use
         out.seek(0, os.SEEK_END)
         out.write(b"\n" + b"2024-01-31 10:15:30 INFO all is well\n" * 1000)
     tracemalloc.start()
@@ -391,7 +399,7 @@ def test_memory_does_not_grow_with_a_file_or_a_line(tmp_path):
     finally:
         tracemalloc.stop()
     assert n == 1000
-    assert peak < 30 << 20
+    assert peak < 4 << 20
 
 
 def test_a_packed_file_that_was_cut_gives_what_is_there(log):
@@ -422,7 +430,7 @@ def test_a_binary_file_is_refused_and_in_a_folder_passed_over(tmp_path, content)
         read(tmp_path / "a.bin")
     notes = Notes()
     assert [record.message for record in read(tmp_path, notes)] == ["hello"]
-    assert [note.kind for note in notes] == ["binary", "torn"][:1]
+    assert [note.kind for note in notes] == ["binary"]
 
 
 def test_what_is_not_there_or_empty_is_said(tmp_path, log):
@@ -443,9 +451,9 @@ def test_rotated_files_are_read_in_the_order_in_which_they_were_written(tmp_path
     assert [path.name for path in find_files([tmp_path], Notes())] == names[:-1]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.binary(max_size=200).map(lambda raw: raw.replace(b"z", b"\n")), st.integers(1, 9))
 def test_lines_do_not_depend_on_how_the_bytes_arrive(raw, size):
     pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
-    assert b"".join(lines_module._split(pieces)) == raw
-    assert list(lines_module._split(pieces)) == raw.splitlines(keepends=True) or b"\r" in raw or b"\x0b" in raw
+    *whole, last = raw.split(b"\n")
+    assert list(lines_module._split(pieces)) == [line + b"\n" for line in whole] + [last] * bool(last)

@@ -36,6 +36,7 @@ _LEVELS = (
     "level log.level severitytext severity_text severity levelname level_name loglevel log_level lvl @l priority "
     "severitynumber severity_number レベル ログレベル 重要度"
 ).split()
+_NAMED = {*_TIMES, *_LEVELS, "date"}
 _CONTINUES = re.compile(r"\s|Caused by:|Traceback \(|\.\.\. \d+ more|at \S+\(|[}\])]+;?$")
 _BLANK = re.compile(r"\s*")
 _LOGFMT = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
@@ -176,7 +177,7 @@ class Parser:
     def _feed_line(self, line: Line) -> Iterator[Record]:
         if self.layout:
             return self._feed_layout(line)
-        if line.text.lstrip()[:1] in {"{", "["} and isinstance(value := _parsed(line.text), dict | list):
+        if line.text.lstrip()[:1] in {"{", "["} and _is_events(value := _parsed(line.text)):
             return self._feed_json(value, line)
         if "msg=" in line.text and "level=" in line.text:
             pairs = {key: value.strip('"').replace('\\"', '"') for key, value in _LOGFMT.findall(line.text)}
@@ -330,8 +331,8 @@ class _Table:
             self._names = _told(row, self._parser.times)
         if not any(name.lower() in _MESSAGES for name in self._names):
             # no name says which column the message is in: the longest of the first row is it
-            at = max(range(min(len(row), len(self._names))), key=lambda i: len(row[i]))
-            self._names[at] = "message"
+            others = [i for i, name in enumerate(self._names) if name.lower() not in _NAMED and i < len(row)]
+            self._names[max(others, key=lambda i: len(row[i]), default=-1)] = "message"
         if len(row) > len(self._names):  # an export without quotes: what is over belongs to the last cell
             row[len(self._names) - 1 :] = [self._delimiter.join(row[len(self._names) - 1 :])]
         yield self._parser.record(dict(zip(self._names, row, strict=False)), self._begin)
@@ -376,6 +377,11 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_events(value: Any) -> bool:
+    """Whether a JSON value is an object or a list of objects, not empty: [12] is plain text."""
+    return bool(value) and (isinstance(value, dict) or isinstance(value, list) and isinstance(value[0], dict))
 
 
 def _events(value: Any) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 SHORTEST = 10  # characters of a time with its date
+_SEPARATORS = " \t|:;,-"
 HEAD = 128  # the first characters of a line, where its time and level stand
 
 
@@ -152,7 +153,7 @@ def read_level(text: str, open_telemetry: bool = False) -> str | None:
     """The level that is the whole of a text: a name, or a number as syslog, pino or OpenTelemetry counts."""
     text = text.strip().removeprefix("SEVERITY_NUMBER_")
     if not text.isdecimal():
-        return LEVELS.get(text.strip("[]").upper())
+        return LEVELS.get(text.strip("[]").rstrip("234").upper())  # OpenTelemetry has INFO2, ...
     number = int(text)
     if open_telemetry:
         return _BY_FOURS[(number - 1) // 4] if 1 <= number <= 24 else None
@@ -166,4 +167,6 @@ def cut(line: str, found: Found) -> str:
     before, after = line[: found.start].rstrip(), line[found.end :].lstrip()
     if before.endswith("[") and after.startswith("]"):
         before, after = before[:-1].rstrip(), after[1:].lstrip()
-    return f"{before} {after}".strip(" |:;,-\t") if not before or not after else f"{before} {after}"
+    if before and after:
+        return f"{before} {after}"
+    return before.rstrip(_SEPARATORS) or after.lstrip(_SEPARATORS)
