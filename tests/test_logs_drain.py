@@ -102,6 +102,14 @@ def test_what_was_learnt_is_never_called_unseen_and_matching_learns_nothing(stre
     assert drain.to_dict() == before
 
 
+def test_of_groups_equally_near_the_one_with_more_values_wins_as_in_drain3():
+    config = Config(similarity=0.4, max_groups=None)
+    ours, theirs = unmasked(config), peer(config)
+    stream = ["p q r s t", "p a b c d", "p a b x y", "p a r k l"]
+    found = [ours.learn(message).id for message in stream]
+    assert found == [theirs.add_log_message(message)[0].cluster_id for message in stream] == [1, 2, 2, 2]
+
+
 def test_a_message_with_another_word_is_unseen():
     drain = Drain()
     drain.learn("disk 3 is full")

@@ -300,6 +300,36 @@ def test_without_times_only_what_is_indented_or_says_so_joins():
     assert [record.message for record in found] == ["failed", "next", "last"]
 
 
+def test_a_log_that_only_begins_with_a_time_is_not_one_record():
+    found = parsed("2024-01-31 10:15:30 started\n" + "\n".join(f"line {i}" for i in range(5000)))
+    assert "\n".join(f"{r.message}\n{r.rest}".strip() for r in found).split("\n")[1:] == [
+        f"line {i}" for i in range(5000)
+    ]
+    assert all(len(record.rest) <= 10_000 for record in found)
+
+
+values = st.recursive(
+    st.none() | st.integers() | st.sampled_from(["a", '{"log": "x"}', "2024-01-31 10:15:30", "1706663730"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "resourceLogs scopeLogs logRecords attributes key value body stringValue hits time".split()
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from(["resourceLogs", "hits", "body", "attributes", "message"]), values, min_size=1))
+def test_json_of_any_form_is_one_record_or_several_never_a_crash(value):
+    assert all(isinstance(record.message, str) for record in parsed(json.dumps(value)))
+
+
 @settings(max_examples=40)
 @given(st.text(alphabet="ab:7 \t[]{}',=\n", max_size=80))
 def test_no_character_of_a_plain_text_is_lost(text):

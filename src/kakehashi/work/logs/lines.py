@@ -80,24 +80,28 @@ def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterato
     encoding: of the lines that are not UTF-8; without it Japanese encodings are told apart line by line.
     Raises LogError: unreadable, an encoding that is not known.
     """
-    decoder = Decoder(encoding)
-    source = str(path)
     try:
         with _open(path) as file:
-            for number, raw in enumerate(_split(_chunks(file, source, notes)), 1):
-                whole = raw.endswith(b"\n")
-                if len(raw) > LONGEST:
-                    notes.add("long", source, number)
-                text, name = decoder.decode(raw[:LONGEST])
-                if name != "utf-8":
-                    notes.add(name if name == "undecodable" else f"encoding {name}", source, number)
-                if "\0" in text:
-                    notes.add("nul", source, number)
-                if not whole:
-                    notes.add("torn", source, number)
-                yield Line(number, clean(text), whole)
+            yield from lines_of(_chunks(file, str(path), notes), str(path), notes, encoding)
     except OSError as error:
         raise LogError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def lines_of(chunks: Iterable[bytes], source: str, notes: Notes, encoding: str | None = None) -> Iterator[Line]:
+    """The lines in the bytes of a source, however these arrive; a line is there as soon as its end is."""
+    decoder = Decoder(encoding)
+    for number, raw in enumerate(_split(chunks), 1):
+        whole = raw.endswith(b"\n")
+        if len(raw) > LONGEST:
+            notes.add("long", source, number)
+        text, name = decoder.decode(raw[:LONGEST])
+        if name != "utf-8":
+            notes.add(name if name == "undecodable" else f"encoding {name}", source, number)
+        if "\0" in text:
+            notes.add("nul", source, number)
+        if not whole:
+            notes.add("torn", source, number)
+        yield Line(number, clean(text), whole)
 
 
 def clean(text: str) -> str:

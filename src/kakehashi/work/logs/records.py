@@ -82,7 +82,10 @@ def read(
 
 def _records(files: list[Path], notes: Notes, encoding: str | None, layout: re.Pattern[str] | None) -> Iterator[Record]:
     for path in files:
-        written = datetime.fromtimestamp(path.stat().st_mtime)
+        try:
+            written = datetime.fromtimestamp(path.stat().st_mtime)
+        except OSError as error:
+            raise LogError(f"cannot read {path}: {error.strerror or error}") from error
         parser = Parser(str(path), notes, layout, latest=written + timedelta(days=1))
         line = None
         for line in read_lines(path, notes, encoding):
@@ -121,6 +124,7 @@ class Parser:
         self._feed: Callable[[Line], Iterator[Record]] = self._feed_first
         self._open: Record | None = None  # the record that the next line may continue
         self._more: list[str] = []  # its further lines
+        self._length = 0  # and their characters
         self._timed = False  # whether records of plain text have times here: then a line without continues
         self._before: datetime | None = None
 
@@ -138,9 +142,9 @@ class Parser:
         yield from map(self._checked, self._closed())
 
     def _checked(self, record: Record) -> Record:
-        if len(record.message) > LONGEST_MESSAGE:
+        if len(record.message) > LONGEST_MESSAGE or len(record.rest) > LONGEST_MESSAGE:
             self.notes.add("long", self.source, record.line_number)
-            record = replace(record, message=record.message[:LONGEST_MESSAGE])
+            record = replace(record, message=record.message[:LONGEST_MESSAGE], rest=record.rest[:LONGEST_MESSAGE])
         if (time := record.time) is not None:
             if time.tzinfo is None:
                 self.notes.add("no zone", self.source, record.line_number)
@@ -152,14 +156,9 @@ class Parser:
 
     def _closed(self) -> Iterator[Record]:
         record, more = self._open, self._more
-        self._open, self._more = None, []
-        if record is not None and more:
-            rest = "\n".join(more)
-            if len(rest) > LONGEST_MESSAGE:
-                self.notes.add("long", self.source, record.line_number)
-            record = replace(record, rest=rest[:LONGEST_MESSAGE])
+        self._open, self._more, self._length = None, [], 0
         if record is not None:
-            yield record
+            yield replace(record, rest="\n".join(more)) if more else record
 
     # What a source is, its first line tells: a table, a JSON document over many lines, or line by line
 
@@ -212,11 +211,13 @@ class Parser:
         self._open = Record(message, time, level, self.source, line.number)
 
     def _continued(self, line: Line) -> Iterator[Record]:
-        if self._open is None:  # the source begins within a record
+        # the source begins within a record, or so much belongs to no record: what goes on is another one
+        if self._open is None or self._length + len(line.text) > LONGEST_MESSAGE:
+            yield from self._closed()
             self._open = Record(line.text.strip(), None, None, self.source, line.number)
-        elif sum(map(len, self._more)) <= LONGEST_MESSAGE:
+        else:
             self._more.append(line.text)
-        return iter(())
+            self._length += len(line.text) + 1
 
     def _head(self, text: str, inside: bool = False) -> tuple[datetime | None, str | None, str]:
         """(time, level, message) of plain text. inside: of a message whose own time is known already."""
@@ -230,7 +231,12 @@ class Parser:
         return moment, level and str(level.value), text.strip()
 
     def _from_json(self, value: Any, line: Line) -> Iterator[Record]:
-        for event in _events(value):
+        try:
+            events = list(_events(value))
+        except (AttributeError, KeyError, TypeError):  # it has the names of OpenTelemetry, and another form
+            self.notes.add("json", self.source, line.number)
+            events = [{"message": json.dumps(value, ensure_ascii=False)}]
+        for event in events:
             yield self.record(_flat(event), line.number)
 
     def record(self, fields: dict[str, str], line_number: int) -> Record:
@@ -250,9 +256,7 @@ class Parser:
             return Record(pairs, time, level, self.source, line_number, fields=rest)
         first, _, more = message.strip().partition("\n")
         inner_time, inner_level, first = self._head(first, inside=time is not None)
-        return Record(
-            first, time or inner_time, level or inner_level, self.source, line_number, more[:LONGEST_MESSAGE], rest
-        )
+        return Record(first, time or inner_time, level or inner_level, self.source, line_number, more, rest)
 
     def _take_time(self, fields: dict[str, str]) -> datetime | None:
         names = {name.lower(): name for name in fields}
