@@ -239,12 +239,22 @@ def test_commas_in_plain_text_make_no_table(log):
     assert [record.message for record in records] == ["a, b, c", "d"]
 
 
-def test_a_missing_quote_costs_a_bounded_part_of_a_table(log, monkeypatch):
+def test_a_missing_quote_loses_no_row_of_a_table(log, monkeypatch):
     monkeypatch.setattr(records_module, "LONGEST_ROW", 1000)
     rows = "".join(f"2024-01-31 10:15:30,INFO,message number {i}\n" for i in range(60))
     records, notes = log('time,level,message\n2024-01-31 10:15:30,INFO,"open\n' + rows)
-    assert notes["quote"] == (1, 2)
-    assert [record.message for record in records[-30:]] == [f"message number {i}" for i in range(30, 60)]
+    assert [record.message for record in records] == ["open", *(f"message number {i}" for i in range(60))]
+    assert [record.line_number for record in records] == list(range(2, 63))
+    assert notes == {"quote": (1, 2), "no zone": (61, 2)}
+
+
+def test_quotes_within_cells_and_joined_exports_confuse_no_table(log):
+    header, row = "time|level|message\n", '2024-01-31 10:15:30|INFO|a 5" disk | is full\n'
+    records, notes = log(header + row + row + header + row)
+    assert [(record.message, record.line_number) for record in records] == [
+        ('a 5" disk | is full', i) for i in (2, 3, 5)
+    ]
+    assert "quote" not in notes
 
 
 def test_wrapped_logs_are_unwrapped_to_the_program_s_own_message(data_dir):

@@ -307,45 +307,63 @@ class _Table:
     def __init__(self, parser: Parser, delimiter: str):
         self._parser = parser
         self._delimiter = delimiter
-        self._names: list[str] | None = None
-        self._row = ""  # so far: a quoted cell may go on in the next line
-        self._begin = 0
+        self._header: list[str] = []
+        self._names: list[str] = []
+        self._lines: list[Line] = []  # of a row so far: a quoted cell may go on in the next line
+        self._length = 0
 
     def __call__(self, line: Line) -> Iterator[Record]:
-        if not self._row:
-            self._begin = line.number
-        self._row += line.text
-        if self._row.count('"') % 2 == 0:
-            yield from self.close()
-        elif len(self._row) <= LONGEST_ROW:
-            self._row += "\n"
-        else:
-            self._parser.notes.add("quote", self._parser.source, self._begin)
+        self._lines.append(line)
+        self._length += len(line.text)
+        goes_on = len(self._lines) > 1 and '"' not in line.text
+        row, whole = ([], False) if goes_on else _cells([line.text for line in self._lines], self._delimiter)
+        if whole:
+            begin = self._lines[0].number
+            self._lines, self._length = [], 0
+            yield from self._record(row, begin)
+        elif self._length > LONGEST_ROW:
             yield from self.close()
 
     def close(self) -> Iterator[Record]:
-        row = _cells(self._row, self._delimiter)
-        self._row = ""
-        if not any(map(str.strip, row)):
+        """Lines after a quote that nothing closes: each is a row, so that none is lost."""
+        lines, self._lines, self._length = self._lines, [], 0
+        if lines:
+            self._parser.notes.add("quote", self._parser.source, lines[0].number)
+        for line in lines:
+            yield from self._record(_cells([line.text], self._delimiter)[0], line.number)
+
+    def _record(self, row: list[str], line_number: int) -> Iterator[Record]:
+        if not any(map(str.strip, row)) or row == self._header:  # again, where exports were joined
             return
-        if self._names is None:
-            if _is_header(row):
-                self._names = [name.strip() or f"column {i}" for i, name in enumerate(row, 1)]
+        if not self._names:
+            if not self._header and _is_header(row):
+                self._header = row
                 return
-            self._names = _told(row, self._parser.times)
-        if not any(name.lower() in _MESSAGES for name in self._names):
+            self._names = self._named(row)
+        n_names = len(self._names)
+        if len(row) > n_names:  # an export without quotes: what is over belongs to the last cell
+            row = [*row[: n_names - 1], self._delimiter.join(row[n_names - 1 :])]
+        yield self._parser.record(dict(zip(self._names, row, strict=False)), line_number)
+
+    def _named(self, row: list[str]) -> list[str]:
+        """Names of the columns, by the header and the first row."""
+        if not self._header:
+            return _told(row, self._parser.times)
+        names = [name.strip() or f"column {i}" for i, name in enumerate(self._header, 1)]
+        if not any(name.lower() in _MESSAGES for name in names):
             # no name says which column the message is in: the longest of the first row is it
-            others = [i for i, name in enumerate(self._names) if name.lower() not in _NAMED and i < len(row)]
-            self._names[max(others, key=lambda i: len(row[i]), default=-1)] = "message"
-        if len(row) > len(self._names):  # an export without quotes: what is over belongs to the last cell
-            row[len(self._names) - 1 :] = [self._delimiter.join(row[len(self._names) - 1 :])]
-        yield self._parser.record(dict(zip(self._names, row, strict=False)), self._begin)
+            others = [i for i, name in enumerate(names) if name.lower() not in _NAMED and i < len(row)]
+            names[max(others, key=lambda i: len(row[i]), default=-1)] = "message"
+        return names
 
 
-def _cells(text: str, delimiter: str) -> list[str]:
+def _cells(lines: list[str], delimiter: str) -> tuple[list[str], bool]:
+    """(cells, whether the row is whole); it is not where the reader asks for another line, in a quoted cell."""
     csv.field_size_limit(1 << 30)  # lines are bounded already
-    lines = [line + "\n" for line in text.split("\n")]  # a cell may hold line ends
-    return next(csv.reader(lines, delimiter=delimiter), [""])
+    left = iter([f"{line}\n" for line in lines])
+    asked = []
+    row = next(csv.reader(iter(lambda: next(left, None) or asked.append(True), None), delimiter=delimiter), [])
+    return row, not asked
 
 
 def _is_header(row: list[str]) -> bool:
@@ -357,7 +375,7 @@ def _is_header(row: list[str]) -> bool:
 def _delimiter(text: str, times: stamps.Times) -> str | None:
     """What divides the cells of a table whose first line this is; None where it is none."""
     for delimiter in ",\t;|":
-        row = _cells(text, delimiter)
+        row, _ = _cells([text], delimiter)
         if len(row) >= 2 and (_is_header(row) or "message" in _told(row, times)):
             return delimiter
     return None
