@@ -17,8 +17,9 @@ from kakehashi.work.logs.masks import WILDCARD
 
 # Grouping accuracy of Drain as published: Zhu et al., "Tools and Benchmarks for Automated Log Parsing" (ICSE 2019)
 PUBLISHED = {"HDFS": 0.997, "BGL": 0.963, "OpenStack": 0.733}
-words = st.lists(st.sampled_from(["a", "b", "c", "d", "7", "x9", WILDCARD]), max_size=5)
-streams = st.lists(words.map(" ".join), max_size=40)
+word = st.sampled_from(["a", "b", "c", "d", "7", "x9", WILDCARD])
+messages = st.one_of(st.just(()), *(st.tuples(*n * [word]) for n in (1, 2, 3, 3, 4, 4)))  # lengths that meet often
+streams = st.lists(messages.map(" ".join), min_size=10, max_size=40)
 configs = st.builds(
     Config,
     depth=st.integers(3, 6),
@@ -76,6 +77,7 @@ def test_grouping_accuracy_is_at_least_the_published_one(loghub):
     assert accuracy([drain.learn(message).id for message in messages], events) >= PUBLISHED[name]
 
 
+@settings(max_examples=60)
 @given(streams, configs)
 def test_groups_are_those_of_drain3_on_any_stream(stream, config):
     ours, theirs = unmasked(config), peer(config)
@@ -84,7 +86,7 @@ def test_groups_are_those_of_drain3_on_any_stream(stream, config):
         assert (group.id, group.count, group.template) == (cluster.cluster_id, cluster.size, cluster.get_template())
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(streams, configs)
 def test_what_was_learnt_is_never_called_unseen_and_matching_learns_nothing(stream, config):
     drain = unmasked(config)
@@ -115,9 +117,11 @@ def test_a_message_with_another_word_is_unseen():
     drain.learn("disk 3 is full")
     assert drain.match("disk 17 is full") is not None
     assert drain.match("disk 17 is empty") is None
+    drain.learn("disk 17 is empty")
+    assert drain.match("disk 17 is empty") is not None
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(streams, few_groups)
 def test_memory_is_bounded_and_numbers_are_never_used_again(stream, config):
     drain = unmasked(config)
@@ -146,7 +150,7 @@ def test_the_group_unused_for_longest_is_dropped_and_is_new_when_it_comes_again(
     assert drain.learn("two of them").count == 1
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(streams, st.integers(0, 40), st.one_of(configs, few_groups))
 def test_what_is_saved_and_read_goes_on_as_if_nothing_had_been(stream, at, config):
     drain = unmasked(config)

@@ -207,6 +207,13 @@ def test_lists_answers_and_lines_give_the_same_records(text):
     assert [record.message for record in parsed(text)] == ["a", "b"]
 
 
+def test_what_only_the_wrapping_knows_is_kept():
+    inner = json.dumps({"msg": "hello", "user": "x"})
+    (record,) = parsed(json.dumps({"level": "warn", "time": 1706663730, "host": "h", "message": inner}))
+    assert (record.message, record.level, record.fields) == ("hello", "WARNING", {"host": "h", "user": "x"})
+    assert record.time == datetime(2024, 1, 31, 1, 15, 30, tzinfo=UTC)
+
+
 cells = st.text(alphabet='ab,;"\n ', max_size=12)
 
 

@@ -60,9 +60,17 @@ def test_sessions_of_an_endless_stream_come_while_it_runs():
 
 
 def test_a_clock_that_goes_back_closes_nothing():
-    times = [0, 100, 50, 101]
-    (session,) = by_key([record("blk_1", t) for t in times], BLOCK, idle=200)
-    assert len(session) == 4
+    records = [record("blk_1", 100), record("blk_2", 40), record("blk_3", 101), record("blk_2", 102)]
+    assert {session.key: len(session) for session in by_key(records, BLOCK, idle=60)} == {
+        "blk_1": 1,
+        "blk_2": 2,
+        "blk_3": 1,
+    }
+
+
+def test_where_too_many_are_open_the_one_without_a_record_for_longest_is_closed():
+    records = [record(f"blk_{i}") for i in (1, 2, 1, 3)]
+    assert [(s.key, s.why) for s in by_key(records, BLOCK, max_open=2)][0] == ("blk_2", "crowded")
 
 
 @settings(max_examples=40)
