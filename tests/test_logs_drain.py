@@ -112,6 +112,21 @@ def test_of_groups_equally_near_the_one_with_more_values_wins_as_in_drain3():
     assert found == [theirs.add_log_message(message)[0].cluster_id for message in stream] == [1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("max_children", [2, 3, 4])
+def test_a_full_node_keeps_one_branch_for_values_as_in_drain3(max_children):
+    config = Config(max_children=max_children, max_groups=None)
+    ours, theirs = unmasked(config), peer(config)
+    for message in [f"{first} {second}" for first in "abcde" for second in "pq"]:
+        assert ours.learn(message).id == theirs.add_log_message(message)[0].cluster_id
+
+
+def test_of_groups_alike_in_all_the_first_made_wins_after_reading_too():
+    drain = unmasked(Config(similarity=0.4))
+    for message in ["p a b c d", "p e f g h", "p a b c d"]:
+        drain.learn(message)
+    assert Drain.from_dict(drain.to_dict()).learn("p a f x y").id == 1
+
+
 def test_a_message_with_another_word_is_unseen():
     drain = Drain()
     drain.learn("disk 3 is full")
@@ -239,6 +254,7 @@ def test_masks_of_a_file_replace_those_shipped(tmp_path):
         ("[[mask]]\nname = ''\nregex = 'a'", "name"),
         ("[[mask]]\nname = 'a'", "regex"),
         ("mask = 3", "[[mask]]"),
+        ("[[mask]]\nname = 'a'\nregex = 'x*'", "everywhere"),
         ("[[mask", "TOML"),
         ("", "[[mask]]"),
     ],

@@ -36,13 +36,15 @@ class Masks:
         for mask in self.masks:
             _check(mask)
         pattern = "|".join(f"(?P<mask{i}>{mask.regex})" for i, mask in enumerate(self.masks)) or "(?!)"
-        self._find: Callable[[str], Iterable[Any]]  # its matches are re's or regex's
+        find: Any
         if self.masks == shipped():
-            self._find = re.compile(pattern).finditer  # known to take linear time
+            find, limit = re.compile(pattern), {}  # known to take linear time
         else:
             import regex  # four times slower than re, but it can be stopped
 
-            self._find = partial(regex.compile(pattern).finditer, timeout=SECONDS)
+            find, limit = regex.compile(pattern), {"timeout": SECONDS}
+        self._cover = partial(find.sub, WILDCARD, **limit)
+        self._find = partial(find.finditer, **limit)
         self._masked = _Remembered(self._mask)
 
     @classmethod
@@ -59,28 +61,26 @@ class Masks:
 
     def values(self, word: str) -> list[tuple[str, str]]:
         """(name of the mask, value) for each value in a word, from left to right."""
-        return [(self._name(match), match[0]) for match in self._matches(word)]
+        try:
+            # the outermost group closes last, and that is what lastgroup names
+            return [
+                (self.masks[int(match.lastgroup.removeprefix("mask"))].name, match[0]) for match in self._find(word)
+            ]
+        except TimeoutError:
+            raise self._too_slow(word) from None
 
     def _mask(self, word: str) -> str:
-        end, parts = 0, []
-        for match in self._matches(word):
-            parts += [word[end : match.start()], WILDCARD]
-            end = match.end()
-        return "".join(parts) + word[end:]
-
-    def _matches(self, word: str) -> list[Any]:
         try:
-            return [match for match in self._find(word) if match[0]]  # a rule that matches nothing masks nothing
+            return self._cover(word)
         except TimeoutError:
-            names = ", ".join(mask.name for mask in self.masks)
-            raise LogError(
-                f"a mask takes longer than {SECONDS:g} s for one word of {len(word):,} characters, {word[:40]!r}...: "
-                f"simplify the regex with repeats inside repeats, among {names}"
-            ) from None
+            raise self._too_slow(word) from None
 
-    def _name(self, match: Any) -> str:
-        # the outermost group closes last, and that is what lastgroup names
-        return self.masks[int(match.lastgroup.removeprefix("mask"))].name
+    def _too_slow(self, word: str) -> LogError:
+        names = ", ".join(mask.name for mask in self.masks)
+        return LogError(
+            f"a mask takes longer than {SECONDS:g} s for one word of {len(word):,} characters, {word[:40]!r}...: "
+            f"simplify the regex with repeats inside repeats, among {names}"
+        )
 
 
 class _Remembered(dict[str, str]):
@@ -124,6 +124,7 @@ def _check(mask: Mask) -> None:
     if back := re.search(r"(?<!\\)(?:\\\\)*\\[1-9]", mask.regex):
         raise LogError(f"the mask {mask.name!r} refers back with {back[0]}: name the group, (?P<x>...) and (?P=x)")
     try:
-        re.compile(f"(?:{mask.regex})")
+        if re.compile(f"(?:{mask.regex})").fullmatch(""):
+            raise LogError(f"the mask {mask.name!r} matches nothing at all, which is everywhere: {mask.regex!r}")
     except re.error as error:
         raise LogError(f"the mask {mask.name!r} is no regular expression: {error}; see {mask.regex!r}") from error

@@ -40,6 +40,7 @@ class Session:
     records: list[Record] = field(default_factory=list)
     # why it was closed: "end" of the stream, "idle", "crowded" (too many were open), "full"; of a window "window"
     why: str = "end"
+    last: float | None = None  # the newest time of the log when it had its last record, in seconds
 
     def __len__(self) -> int:
         return len(self.records)
@@ -95,21 +96,19 @@ def by_key(
         raise LogError(f"idle must be more than 0 seconds, got {idle:g}")
     _at_least_one(longest=longest, max_open=max_open)
     open_sessions: OrderedDict[str, Session] = OrderedDict()  # the one with the newest record last
-    last: dict[str, float] = {}  # when each had its last record with a time
-    now = float("-inf")
+    now = None  # the newest time so far: a clock that goes back makes nobody idle
 
     def closed(session: Session, why: str) -> Session:
         del open_sessions[session.key]
-        last.pop(session.key, None)
         session.why = why
         return session
 
     for record in records:
-        # a clock that goes back makes nobody idle
-        now = max(now, record.seconds) if record.seconds is not None else now
+        if record.seconds is not None:
+            now = record.seconds if now is None else max(now, record.seconds)
         while idle is not None and open_sessions:
             oldest = next(iter(open_sessions.values()))
-            if now - last.get(oldest.key, now) <= idle:
+            if now is None or oldest.last is None or now - oldest.last <= idle:
                 break
             yield closed(oldest, "idle")
         names = key(record)
@@ -119,8 +118,7 @@ def by_key(
             session = open_sessions.setdefault(name, Session(name))
             session.records.append(record)
             open_sessions.move_to_end(name)
-            if now > float("-inf"):
-                last[name] = now
+            session.last = now
             if len(session) >= longest:
                 yield closed(session, "full")
             if len(open_sessions) > max_open:
