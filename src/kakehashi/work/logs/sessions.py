@@ -152,27 +152,25 @@ def by_count(records: Iterable[Record], size: int, step: int | None = None) -> I
 def by_time(records: Iterable[Record], seconds: float, step: float | None = None) -> Iterator[Session]:
     """Windows of the log's own time, [t, t + seconds), t a multiple of `step`; windows without records are left out.
 
-    A record without a time, or from before the window (a clock that went back), counts as of the time before it.
+    A record without a time, or from before the window (a clock that went back), counts as of the time before it; those
+    before the first time are a window of their own.
     LogError where step > seconds, as records between windows would be seen by nobody.
     """
     step = seconds if step is None else step
     if seconds <= 0 or step <= 0:
         raise LogError(f"a window and its step must be more than 0 seconds, got {seconds:g} and {step:g}")
     _no_gaps(seconds, step)
-    open_windows: dict[int, Session] = {}  # by the number of the step at which it begins, in order
+    open_windows: dict[int, Session] = {}  # by the number of the step at which it begins, the oldest first
     now = None
     for record in records:
         if record.seconds is not None:
             now = record.seconds if now is None else max(now, record.seconds)
-        newest = 0 if now is None else int(now // step)
-        for number in [number for number in open_windows if now is not None and number * step + seconds <= now]:
+        # the windows that the moment lies in; before the first time there is one for all
+        inside = range(1) if now is None else range(int((now - seconds) // step) + 1, int(now // step) + 1)
+        for number in [number for number in open_windows if number not in inside]:
             yield open_windows.pop(number)
-        # every window that the moment lies in
-        number = newest
-        while now is None and number == newest or now is not None and number * step + seconds > now:
+        for number in inside:
             open_windows.setdefault(number, Session(f"{number * step:.3f}", why="window")).records.append(record)
-            number -= 1
-        open_windows = dict(sorted(open_windows.items()))
     for session in open_windows.values():
         session.why = "end"
         yield session
