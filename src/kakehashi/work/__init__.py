@@ -1,0 +1,1 @@
+"""What carries a model of one's own into work: log alarms first."""

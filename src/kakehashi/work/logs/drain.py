@@ -1,0 +1,233 @@
+"""Drain: a stream of log messages sorted into templates, by a tree of fixed depth.
+
+    Receiving block blk_1 from 10.0.0.1     learnt first: the template is the message
+    Receiving block blk_2 from 10.0.0.7     near enough: where the two differ, the template gets <*>
+    Receiving block <*> from <*>            what the group of both is known by
+
+Paper: He, Zhu, Zheng & Lyu, "Drain: An Online Log Parsing Approach with Fixed Depth Tree" (ICWS 2017).
+Differences from the paper, all but the last as in drain3, whose groups are the same: words that masks know for values
+are <*> before the tree sees them; among groups equally near, the one with more <*> wins; a bounded number of groups,
+the one unused for longest is dropped, and with it the branch that led to nothing else.
+Words are what stands between blanks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from operator import eq
+from typing import Any, Self
+
+from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.masks import WILDCARD, Mask, Masks
+
+SEEN = 10_000  # messages remembered while nothing new is learnt
+
+Words = tuple[str, ...]
+Key = int | str  # below the root the number of words, below that a word or <*>
+
+
+@dataclass(frozen=True)
+class Config:
+    depth: int = 4  # levels: root, number of words, depth - 3 first words, groups
+    similarity: float = 0.5  # share of a message's words that a template must have in common with it
+    max_children: int = 100  # branches of a node; one of them is kept for <*>
+    max_groups: int | None = 10_000  # templates kept, those used last; None: all
+
+    def __post_init__(self):
+        if self.depth < 3:
+            raise LogError(f"depth must be at least 3, got {self.depth}")
+        if not 0 <= self.similarity <= 1:
+            raise LogError(f"similarity must be between 0 and 1, got {self.similarity}")
+        if self.max_children < 2:
+            raise LogError(f"max_children must be at least 2, got {self.max_children}")
+        if self.max_groups is not None and self.max_groups < 1:
+            raise LogError(f"max_groups must be at least 1, or None, got {self.max_groups}")
+
+
+class Group:
+    """The messages of one template: its number (from 1, never used again), its words, and how many messages it has."""
+
+    def __init__(self, id: int, words: Iterable[str], path: tuple[Key, ...], count: int = 0):
+        self.id = id
+        # None stands for <*>: it equals no word, not even a <*> of a message, so that values never count as alike
+        self.words = tuple(None if word == WILDCARD else word for word in words)
+        self.path = path  # the branches to its leaf: as a template widens, its own words lead there no more
+        self.count = count
+        self.n_wild = self.words.count(None)
+
+    @property
+    def template(self) -> str:
+        return " ".join(WILDCARD if word is None else word for word in self.words)
+
+    def common(self, words: Words) -> int:
+        """How many words the template has in common with a message of the same length."""
+        return sum(map(eq, self.words, words))
+
+    def covers(self, words: Words) -> bool:
+        """Whether the message is the template with something in place of each <*>."""
+        return self.common(words) + self.n_wild == len(words)
+
+    def widen(self, words: Words) -> None:
+        """<*> wherever the message differs."""
+        self.words = tuple(mine if mine == word else None for mine, word in zip(self.words, words, strict=True))
+        self.n_wild = self.words.count(None)
+
+
+class Node:
+    """A node of the tree: branches or, in a leaf, groups in the order of their making."""
+
+    def __init__(self):
+        self.children: dict[Key, Node] = {}
+        self.groups: list[Group] = []
+
+
+class Drain:
+    """Templates of a stream of messages. `groups`: id -> Group, the one used last at the end."""
+
+    def __init__(self, config: Config | None = None, masks: Masks | None = None):
+        self.config = config or Config()
+        self.masks = masks or Masks.load()
+        self.groups: OrderedDict[int, Group] = OrderedDict()
+        self.root = Node()
+        self.n_made = 0
+        # as long as nothing is learnt, an equal message finds the same group
+        self._learnt: dict[Words, Group] = {}
+        self._matched: dict[Words, Group | None] = {}
+
+    def learn(self, message: str) -> Group:
+        """The group of a message, which learns from it; a new one (its count is 1) where none is near enough."""
+        words = self.masks.words(message)
+        group = self._learnt.get(words)
+        if group is None:
+            group = self._nearest(words)
+            if group is not None and group.covers(words):
+                _remember(self._learnt, words, group)
+            else:
+                self._learnt.clear()
+                self._matched.clear()
+                if group is None:
+                    group = self._plant(words)
+                else:
+                    group.widen(words)
+        group.count += 1
+        self.groups.move_to_end(group.id)
+        return group
+
+    def match(self, message: str) -> Group | None:
+        """The group whose template covers the message, that with the fewest <*>; None: never seen. Learns nothing."""
+        words = self.masks.words(message)
+        if words not in self._matched:
+            leaf = self._leaf(words)
+            found = _covering(leaf.groups if leaf else (), words)
+            if found is None:
+                # a branch made later can hide an older leaf from messages that were learnt there: look everywhere
+                found = _covering((g for g in self.groups.values() if g.path[0] == len(words)), words)
+            _remember(self._matched, words, found)
+        return self._matched[words]
+
+    def parameters(self, group: Group, message: str) -> list[tuple[str, str]]:
+        """(name, value) of what stands in the message in place of the template's <*>, from left to right.
+
+        The name is a mask's; it is "word" where no mask takes the whole word and it only differs between messages.
+        """
+        found = []
+        for kept, word in zip(group.words, message.split(), strict=True):
+            values = self.masks.values(word)
+            whole = len(values) == 1 and values[0][1] == word
+            found += [("word", word)] if kept is None and not whole else values
+        return found
+
+    def _nearest(self, words: Words) -> Group | None:
+        """Of the groups in the message's leaf the one with most words in common; None where these are too few."""
+        leaf = self._leaf(words)
+        if leaf is None or not leaf.groups:
+            return None
+        best = max(leaf.groups, key=lambda group: (group.common(words), group.n_wild))
+        near = not words or best.common(words) / len(words) >= self.config.similarity
+        return best if near else None
+
+    def _prefix(self, words: Words) -> Words:
+        """The words that lead through the tree; the last one never does, so that messages of one word can meet."""
+        return words[: max(0, min(self.config.depth - 3, len(words) - 1))]
+
+    def _leaf(self, words: Words) -> Node | None:
+        """Down the tree: by the number of words, then by the first words, each by its own branch or else by <*>."""
+        node = self.root.children.get(len(words))
+        for word in self._prefix(words):
+            if node is None:
+                return None
+            node = node.children.get(word) or node.children.get(WILDCARD)
+        return node
+
+    def _plant(self, words: Words) -> Group:
+        """A new group, and the branches to it."""
+        if len(self.groups) == self.config.max_groups:
+            self._drop(next(iter(self.groups.values())))
+        path: list[Key] = [len(words)]
+        node = self.root.children.setdefault(len(words), Node())
+        for word in self._prefix(words):
+            path.append(self._branch(node, word))
+            node = node.children.setdefault(path[-1], Node())
+        self.n_made += 1
+        group = self.groups[self.n_made] = Group(self.n_made, words, tuple(path))
+        node.groups.append(group)
+        return group
+
+    def _branch(self, node: Node, word: str) -> Key:
+        """Under which branch a new word goes: its own, or <*> where it looks like a value or the node is full."""
+        if word in node.children:
+            return word
+        n_words = len(node.children) - (WILDCARD in node.children)
+        return WILDCARD if any(map(str.isdigit, word)) or n_words >= self.config.max_children - 1 else word
+
+    def _drop(self, group: Group) -> None:
+        """Forget a group, and every branch that leads to nothing now."""
+        del self.groups[group.id]
+        nodes = [self.root]
+        for key in group.path:
+            nodes.append(nodes[-1].children[key])
+        nodes[-1].groups.remove(group)
+        for parent, key, node in reversed(list(zip(nodes, group.path, nodes[1:], strict=False))):
+            if not node.groups and not node.children:
+                del parent.children[key]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON: what is learnt after `from_dict` is what would have been learnt here."""
+        return {
+            "format": 1,
+            "config": asdict(self.config),
+            "masks": [asdict(mask) for mask in self.masks.masks],
+            "n_made": self.n_made,
+            "groups": [
+                {"id": g.id, "template": g.template, "count": g.count, "path": list(g.path)}
+                for g in self.groups.values()
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Self:
+        """The Drain of `to_dict`. Raises LogError where the dict is none, or of a later format."""
+        if saved.get("format") != 1:
+            raise LogError(f"templates of format {saved.get('format')!r} cannot be read here, 1 can: update kakehashi")
+        drain = cls(Config(**saved["config"]), Masks([Mask(**mask) for mask in saved["masks"]]))
+        drain.n_made = saved["n_made"]
+        for row in saved["groups"]:
+            group = Group(row["id"], row["template"].split(), tuple(row["path"]), row["count"])
+            drain.groups[group.id] = group
+        for group in sorted(drain.groups.values(), key=lambda group: group.id):
+            node = drain.root
+            for key in group.path:
+                node = node.children.setdefault(key, Node())
+            node.groups.append(group)
+        return drain
+
+
+def _covering(groups: Iterable[Group], words: Words) -> Group | None:
+    """The group that covers the message with the fewest <*>."""
+    return min((group for group in groups if group.covers(words)), key=lambda group: group.n_wild, default=None)
+
+
+def _remember(cache: dict, words: Words, group: Group | None) -> None:
+    if len(cache) >= SEEN:
+        cache.clear()
+    cache[words] = group

@@ -1,0 +1,227 @@
+"""Lines of log files of any size: files found, unpacked, cut into lines, decoded, cleaned. Memory is bounded."""
+
+import codecs
+import gzip
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from kakehashi.work.logs.errors import LogError
+
+CHUNK = 1 << 16  # bytes read at a time
+LONGEST = 1 << 22  # bytes of a line; what is over is left out and said
+_JIS = b"\x1b$"  # ISO-2022-JP is made of ASCII bytes, so it would pass for UTF-8
+_UNASSIGNED = re.compile("[\x80\xa0\uf8f1-\uf8f3]")  # what Python makes of bytes that mean nothing in CP932
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")  # colours, and titles of windows
+_CONTROL = bytes(set(range(0x20)) - set(b"\0\t\n\r\f\x1b\b\x07\x0e\x0f") | {0x7F})
+_ROTATED = re.compile(r"(?P<stem>.*?)[.-](?P<number>\d+|\d{4}-\d{2}-\d{2})(?P<suffix>\.log)?$")
+
+
+class Line(NamedTuple):
+    number: int  # from 1
+    text: str
+    whole: bool  # False: the last line, without a line end: it may be torn
+
+
+@dataclass
+class Note:
+    """Something about a file that a person should know: of which kind, how often, and in which line first."""
+
+    kind: str
+    source: str
+    line: int
+    count: int = 0
+
+
+@dataclass
+class Notes:
+    """What was met on the way, by kind and source.
+
+    Of files: "binary", "unreadable" (passed over, in a folder), "empty", "torn" (it ends without a line end, or packed
+    data end too early). Of lines: "encoding NAME" (not UTF-8), "undecodable" (bytes kept as \\xNN), "nul" (zero bytes
+    left out), "long" (cut), "json" (looks like it and is not), "quote" (a cell of a table that does not end).
+    Of times: "no zone" (local ones), "clock" (it goes back by more than a second).
+    """
+
+    notes: dict[tuple[str, str], Note] = field(default_factory=dict)
+
+    def add(self, kind: str, source: str, line: int = 0) -> None:
+        self.notes.setdefault((kind, source), Note(kind, source, line)).count += 1
+
+    def __iter__(self) -> Iterator[Note]:
+        return iter(self.notes.values())
+
+
+def find_files(paths: Iterable[str | Path], notes: Notes) -> list[Path]:
+    """The files named, and those in the folders named, older ones of a rotation first; hidden ones are left out.
+
+    Raises LogError: a path that is not there; a file that was named and is binary.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
+            found += [file for file in sorted(inside, key=_age) if _is_text(file, notes)]
+        elif not path.exists():
+            raise LogError(f"there is no file or folder {path}")
+        else:
+            if why := _why_not(path):
+                raise LogError(f"{path} {why}: choose a log in text, CSV or JSON, as it is or packed by gzip")
+            found.append(path)
+    return found
+
+
+def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterator[Line]:
+    """The lines of a file, packed by gzip or not. Each is decoded on its own, so that a file may mix encodings.
+
+    encoding: of the lines that are not UTF-8; without it Japanese encodings are told apart line by line.
+    Raises LogError: unreadable, an encoding that is not known.
+    """
+    try:
+        with _open(path) as file:
+            yield from lines_of(_chunks(file, str(path), notes), str(path), notes, encoding)
+    except OSError as error:
+        raise LogError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def lines_of(chunks: Iterable[bytes], source: str, notes: Notes, encoding: str | None = None) -> Iterator[Line]:
+    """The lines in the bytes of a source, however these arrive; a line is there as soon as its end is."""
+    decoder = Decoder(encoding)
+    for number, raw in enumerate(_split(chunks), 1):
+        whole = raw.endswith(b"\n")
+        if len(raw) > LONGEST:
+            notes.add("long", source, number)
+        text, name = decoder.decode(raw[:LONGEST])
+        if name != "utf-8":
+            notes.add(name if name == "undecodable" else f"encoding {name}", source, number)
+        if "\0" in text:
+            notes.add("nul", source, number)
+        if not whole:
+            notes.add("torn", source, number)
+        yield Line(number, clean(text), whole)
+
+
+def clean(text: str) -> str:
+    """Without line end, BOM, zero bytes and the colours of a terminal."""
+    text = text.strip("\r\n").removeprefix("\ufeff").replace("\0", "").replace("\r", " ")
+    return _ANSI.sub("", text) if "\x1b" in text else text
+
+
+class Decoder:
+    """Decodes the lines of a file, each in its own encoding: UTF-8, ISO-2022-JP, CP932 or EUC-JP, or the one stated."""
+
+    def __init__(self, encoding: str | None = None):
+        try:
+            self.stated = codecs.lookup(encoding).name if encoding else None
+        except LookupError:
+            raise LogError(f"unknown encoding {encoding!r}: for instance utf-8, cp932, euc_jp") from None
+        self._usual = "cp932"  # of the Japanese lines so far that could be told
+
+    def decode(self, raw: bytes) -> tuple[str, str]:
+        """(text, name of the encoding); "undecodable": what is no text is kept as \\xNN."""
+        if _JIS in raw and not self.stated and (text := _try(raw, "iso2022_jp")) is not None:
+            return text, "iso2022_jp"
+        if (text := _try(raw, "utf-8")) is not None:
+            return text, "utf-8"
+        if self.stated:
+            text = _try(raw, self.stated)
+            return (text, self.stated) if text is not None else _as_bytes(raw)
+        readings = {name: text for name in ("cp932", "euc_jp") if (text := _try(raw, name)) is not None}
+        if not readings:
+            return _as_bytes(raw)
+        # Kana tell: the bytes of one encoding's kana are no text, or half-width kana and rare kanji, in the other
+        scores = {name: sum("ぁ" <= c <= "ヶ" for c in text) for name, text in readings.items()}
+        best = max(scores, key=lambda name: (scores[name], name == self._usual))
+        if len(readings) == 1 or scores[best] > min(scores.values()):
+            self._usual = best
+        return readings[best], best
+
+
+def _try(raw: bytes, encoding: str) -> str | None:
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return None if encoding == "cp932" and _UNASSIGNED.search(text) else text
+
+
+def _as_bytes(raw: bytes) -> tuple[str, str]:
+    return raw.decode("utf-8", "backslashreplace"), "undecodable"
+
+
+def _open(path: Path) -> BinaryIO:
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
+
+
+def _chunks(file: BinaryIO, source: str, notes: Notes) -> Iterator[bytes]:
+    """The bytes of a file in pieces, UTF-16 turned into UTF-8."""
+    decoder = None
+    try:
+        for i, chunk in enumerate(iter(lambda: file.read(CHUNK), b"")):
+            if i == 0 and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                decoder = codecs.getincrementaldecoder("utf-16")("replace")
+                notes.add("encoding utf-16", source)
+            yield decoder.decode(chunk).encode("utf-8", "replace") if decoder else chunk
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        notes.add("torn", source)
+
+
+def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines with their line end; of one that is too long the beginning, some bytes more than LONGEST."""
+    rest, skipping = b"", False
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n") if not skipping else chunk.split(b"\n")
+        for raw in whole:
+            if not skipping:
+                yield raw + b"\n"
+            skipping = False  # here ends the line whose beginning was long enough
+        if skipping:
+            rest = b""
+        elif len(rest) > LONGEST:
+            yield rest + b"\n"
+            rest, skipping = b"", True
+    if rest:
+        yield rest
+
+
+def _why_not(path: Path) -> str:
+    """What keeps a file from being read as a log; "" where nothing does."""
+    try:
+        with _open(path) as file:
+            head = file.read(CHUNK)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return "is packed by gzip, and broken"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ""
+    # zero bytes are left by a rotation that empties a file in use; other control characters are in no text
+    text = head.replace(b"\0", b"")
+    n_control = len(text) - len(text.translate(None, _CONTROL))
+    return "looks binary" if n_control > len(text) / 50 else ""
+
+
+def _is_text(path: Path, notes: Notes) -> bool:
+    why = _why_not(path)
+    if why:
+        notes.add("binary" if why == "looks binary" else "unreadable", str(path))
+    return not why
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _age(path: Path) -> tuple:
+    """Sorts app.log.2.gz, app.log.1, app.log, and app-20240131.log, app-20240201.log: as they were written."""
+    name = path.name.removesuffix(".gz")
+    if not (found := _ROTATED.match(name)):
+        return (str(path.parent), name, 2, 0)
+    number = int(found["number"].replace("-", ""))
+    dated = len(found["number"]) >= 6
+    return (str(path.parent), found["stem"] + (found["suffix"] or ""), 0 if dated else 1, number if dated else -number)
