@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -886,6 +887,38 @@ def test_all_is_said_in_both_languages_within_80_columns(lang, place, capsys):
         assert all(cell_len(line.rstrip()) <= 80 for line in said.splitlines() if "2x24" in line)
         face.diff(str(place / "gpt2"), str(place / "gpt2"), text=None)
         assert t("cli.diff.gradients_equal", n=28) in capsys.readouterr().out
+    finally:
+        use(None)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_what_stands_beside_the_parting_is_said_in_both_languages(lang, place, tmp_path, capsys):
+    text = Path(llama.__file__).read_text(encoding="utf-8")
+    changes = {
+        "x = self.embed_tokens(tokens)": "tokens %= 3; x = self.embed_tokens(tokens)",
+        "None if targets is None else cross_entropy(logits, targets))": "None)",
+        "self.apply(self.initialise)": "self.apply(self.initialise); self.norm.weight.requires_grad_(False)",
+    }
+    for healthy, wrong in changes.items():
+        assert text.count(healthy) == 1
+        text = text.replace(healthy, wrong)
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    failing, norm = Does(divided_in_place), nn.BatchNorm1d(4)
+    broken = diff(failing, failing, (rand(3, 4),))
+    drifted = diff(norm, nn.BatchNorm1d(4, momentum=0.5), (rand(3, 4),), training=True)
+    use(lang)
+    try:
+        with pytest.raises(typer.Exit):
+            face.diff(str(tmp_path / "mine.py"), str(place / "llama"), text=None)
+        said = capsys.readouterr().out
+        assert t("cli.diff.overwrote", side="A") in said
+        assert t("cli.diff.frozen", side="A", n=1, names="norm.weight") in said
+        assert t("cli.diff.loss_alone", side="A", other="B", value=0.0).partition("0.0")[0] in said
+        face.say_ends(broken)
+        face.say_ends(drifted)
+        said = capsys.readouterr().out
+        assert all(t("cli.diff.failed", side=side, error=broken.failed[side]) in said for side in "AB")
+        assert t("cli.diff.buffers_differ", n=2, names=face.distances(drifted.buffers_apart)) in said
     finally:
         use(None)
 

@@ -115,9 +115,9 @@ def say_ends(found: "Diff") -> None:
         console.say(t(f"cli.diff.{key}", n=len(found.gradients), apart=len(apart), names=distances(apart)))
     for side, error in found.failed.items():
         console.say(t("cli.diff.failed", side=side, error=error), "yellow")
-    for side, other, names in (("A", "B", found.frozen_a), ("B", "A", found.frozen_b)):
+    for side, names in (("A", found.frozen_a), ("B", found.frozen_b)):
         if names:
-            console.say(t("cli.diff.frozen", side=side, other=other, n=len(names), names=some(names)), "yellow")
+            console.say(t("cli.diff.frozen", side=side, n=len(names), names=some(names)), "yellow")
     if found.buffers_apart:
         names = distances(found.buffers_apart)
         console.say(t("cli.diff.buffers_differ", n=len(found.buffers_apart), names=names), "yellow")

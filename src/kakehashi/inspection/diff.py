@@ -36,8 +36,8 @@ class Diff:
     tolerance       what counted as rounding there
     loss            of both; one of them None: that model gives none, though the other does; None: not compared
     gradients       of the losses: how far apart, by a's name of the weight; None where they were not compared
-    frozen_a, _b    weights that this model does not learn and the other does, by its own names, with the gradients
-    failed          the models whose pass with gradients, or backward pass, fails, and with what error
+    frozen_a, _b    weights that this model does not learn and the other does, by its own names; [] without grads
+    failed          the models whose pass with gradients, or backward pass, fails: with what error
     buffers_apart   buffers that the pass changed, and that differ after it: how far apart, by a's name
     random          the models, of "A" and "B", whose answer depends on the seed in eval mode
     overwrote       those that change their inputs in place
