@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kakehashi import Mistake, faults, models, source
 from kakehashi.cli import diff as face
-from kakehashi.convert import save_hf
+from kakehashi.convert import load_hf, load_tokenizer, save_hf
 from kakehashi.faults import liveness
 from kakehashi.inspection import RECOGNISERS, DiffError, Seen, compare, diff, recognise
 from kakehashi.inspection.align import in_order, prefixes
@@ -827,6 +827,17 @@ def test_a_learners_file_takes_config_and_weights_of_the_other(place):
     assert made.found.parting.pattern.name == "scale" and made.found.parting.pattern.values["form"] == "1/sqrt(4)"
     healthy = compare("gpt2", str(place / "gpt2"))
     assert healthy.found.equal and healthy.found.loss[0] == healthy.found.loss[1]
+
+
+def test_what_came_with_weights_is_compared_by_them(place):
+    doubled = place / "doubled"
+    model = load_hf(place / "llama")
+    with torch.no_grad():
+        model.layers[0].self_attn.q_proj.weight.mul_(2)
+    save_hf(model, doubled, load_tokenizer(place / "llama"))
+    found = compare(str(place / "llama"), str(doubled)).found
+    assert not found.copied and found.parting.place.a == "layers.0.self_attn.q_proj"
+    assert compare(str(place / "llama"), str(doubled), own_weights=False).found.equal
 
 
 def test_transformers_own_model_is_the_other_side(place):

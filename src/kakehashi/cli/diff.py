@@ -1,5 +1,6 @@
 """diff: where do two models part?"""
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +22,9 @@ def diff(
     b: Annotated[str, typer.Argument(help=t("cli.diff.b"))],
     text: Annotated[str | None, typer.Option(help=t("cli.diff.text"))] = None,
     peer: Annotated[bool, typer.Option("--peer", help=t("cli.diff.peer"))] = False,
-    own_weights: Annotated[bool, typer.Option("--own-weights", help=t("cli.diff.own_weights"))] = False,
+    own_weights: Annotated[
+        bool | None, typer.Option("--own-weights/--same-weights", help=t("cli.diff.own_weights"))
+    ] = None,
     grads: Annotated[bool, typer.Option("--grads/--no-grads", help=t("cli.diff.grads"))] = True,
     training: Annotated[bool, typer.Option("--training", help=t("cli.diff.training"))] = False,
     dtype: Annotated[str, typer.Option(help=t("cli.diff.dtype"))] = "float32",
@@ -101,7 +104,8 @@ def say_parting(found: "Diff", parting: "Parting") -> None:
 def say_ends(found: "Diff") -> None:
     """Logits, losses, gradients and buffers."""
     console.say()
-    console.say(t("cli.diff.logits", distance=found.logits))
+    key = "logits" if math.isfinite(found.logits) else "logits_unlike"
+    console.say(t(f"cli.diff.{key}", distance=found.logits))
     if found.loss is not None:
         a, b = found.loss
         if a is not None and b is not None:

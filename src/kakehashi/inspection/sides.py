@@ -21,7 +21,10 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two. loaded: it came with weights of its own. task: None where only its author knows what it takes."""
+    """One of the two. loaded: a run, or a folder, whose weights are what it is; others are drawn.
+
+    task: None where only its author knows what it takes.
+    """
 
     word: str
     model: nn.Module
@@ -49,7 +52,7 @@ def compare(
     *,
     text: str | None = None,
     peer: bool = False,
-    own_weights: bool = False,
+    own_weights: bool | None = None,
     grads: bool = True,
     training: bool = False,
     dtype: str = "float32",
@@ -59,8 +62,9 @@ def compare(
     """`diff` of two models by NAME, FILE.py[:name], RUN or HF_DIR, on a text or on random inputs from a seed.
 
     A model by NAME or in a FILE.py has the Config of the other one, where that is a preset, a run or a folder; and the
-    other one's weights, as those of a run or a folder go before drawn ones. peer: B's folder, or else A's, is opened by
-    transformers itself. Raises DiffError, and what `runs.resolve` raises.
+    other one's weights, as those of a run or a folder go before drawn ones. own_weights: whether both keep their own;
+    None: where both are runs or folders. peer: B's folder, or else A's, is opened by transformers itself.
+    Raises DiffError, and what `runs.resolve` raises.
     """
     if dtype not in DTYPES:
         raise DiffError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -75,7 +79,7 @@ def compare(
         inputs,
         forward_a=one.forward,
         forward_b=other.forward,
-        own_weights=own_weights,
+        own_weights=one.loaded and other.loaded if own_weights is None else own_weights,
         from_b=other.loaded and not one.loaded,
         grads=grads,
         training=training,
@@ -160,7 +164,7 @@ def built(word: str, opened: "runs.Resolved | Peer", config: Any, seed: int) -> 
     if isinstance(opened, Peer):
         return Side(word, opened.model, theirs_forward, "lm", config, opened.codec, loaded=True)
     if opened.family is None:
-        return Side(word, opened.model, without_targets, None, None, opened.codec, loaded=True)
+        return Side(word, opened.model, without_targets, None, None, opened.codec, loaded=False)
     if hasattr(config, "fused"):
         config = replace(config, fused=False)
     with torch.random.fork_rng(devices=[]), runs.learners_code(Path(opened.family.path)):
