@@ -528,7 +528,8 @@ def test_a_run_trains_on_a_tokenizers_tokens(tmp_path):
     text.write_text(corpora()["docs"], encoding="utf-8")
     file = tokenizers.save(learnt(), tmp_path / "bpe.json")
     plan = training.plan("bigram", "stdlib-code", tokenizer=file, steps=1, batch_size=4)
-    assert plan.config.data.private, "nobody knows what the tokens were learnt from"
+    run = plan.create(tmp_path)
+    assert run.private and run.private_by == "tokenizer", "nobody knows what the tokens were learnt from"
     plan = training.plan("bigram", text, tokenizer=file, steps=2, batch_size=4)
     assert plan.config.model.config["vocab_size"] == 1500
     run = plan.create(tmp_path)

@@ -74,7 +74,7 @@ def test_a_right_file_passes_every_check_then_the_house(grade):
 
 def test_the_empty_starter_is_not_graded_on_the_references_work(grade, reference, toy):
     result = grade(text=source.blank(reference, toy.symbols))
-    assert not result.passed and result.results == []
+    assert not result.passed and result.results == [] and result.waiting == {}
     assert {toy.owner(each) for each in result.blank} == set(toy.symbols)
 
 
@@ -82,6 +82,7 @@ def test_a_half_written_file_is_graded_on_what_is_written(grade, reference):
     result = grade(text=source.blank(reference, ["squash", "Net.forward"]))
     assert not result.passed and result.blank == ["squash", "Net.forward"]
     assert [(each.check, each.ok) for each in result.results] == [("gain_multiplies", True)]
+    assert result.waiting == {"Net.__init__": ["Net.forward"]}, "written, and not graded alone"
     assert "squash" in result.borrowed
 
 

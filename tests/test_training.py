@@ -878,7 +878,10 @@ def test_what_starts_from_a_private_run_is_private(text, tmp_path):
     assert not public.config.data.private
     letters = tmp_path / "letters.txt"
     letters.write_text("\n".join(WORDS), encoding="utf-8")
-    assert training.plan(None, letters, from_run=first.path, unit="document").config.data.private
+    second = training.plan(None, letters, from_run=first.path, unit="document").create(tmp_path)
+    assert (first.private_by, second.private, second.private_by) == ("data", True, "data")
+    public = replace(second.config, data=replace(second.config.data, source="identifiers"))
+    assert runs.Run(second.path, public).private_by == "start"
 
 
 @pytest.mark.parametrize(

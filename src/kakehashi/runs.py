@@ -227,6 +227,13 @@ class Run:
     def private(self) -> bool:
         return self.config.data.private
 
+    @property
+    def private_by(self) -> Literal["data", "start", "tokenizer"]:
+        """What makes a private run private: data of one's own, a private run that it began from, or its tokenizer."""
+        if Path(self.config.data.source).is_absolute():
+            return "data"
+        return "start" if self.config.started_from else "tokenizer"
+
     @cached_property
     def codec(self) -> Any:  # a Tokenizer, and what its kind has besides
         """What stands between a person's input and the model's numbers: of a run on text, its tokenizer."""

@@ -20,7 +20,7 @@ def convert(
     reviewed: Annotated[bool, typer.Option("--i-reviewed", help=t("cli.option.reviewed"))] = False,
     root: Root = Path("runs"),
 ) -> None:
-    from kakehashi.convert import save_hf
+    from kakehashi.convert import TOKENIZER, save_hf
     from kakehashi.runs import Run
 
     if to == "hf":
@@ -30,6 +30,8 @@ def convert(
         refuse_unreviewed(run, reviewed)
         save_hf(run.load_model(), folder, run.codec)
         console.say(t("cli.convert.written", folder=folder))
+        found = (folder / "tokenizer.json").exists()
+        console.say(t(f"cli.convert.{'with' if found else 'without'}_tokenizer", file=TOKENIZER))
         console.result({"from": str(what), "to": "hf", "folder": str(folder)})
     elif to == "run":
         made = Run.from_hf(what, root) if folder is None else Run.from_hf(what, folder.parent, folder.name)
@@ -40,11 +42,15 @@ def convert(
 
 
 def refuse_unreviewed(run: "Run", reviewed: bool) -> None:
-    """What learnt from a person's own text is shown before it may leave: where the text lies, what the model writes."""
+    """What may hold private text is shown before it may leave: where the text lies, what the model writes."""
     if not run.private or reviewed:
         return
-    console.say(t("cli.convert.private", run=run.path, text=run.config.data.source))
+    console.error(t("cli.convert.review"))
+    config = run.config
+    console.say(
+        t(f"cli.convert.private.{run.private_by}", run=run.path, text=config.data.source, start=config.started_from)
+    )
     samples = run.path / "samples.md"
     if samples.exists():
         console.say("\n" + samples.read_text(encoding="utf-8"))
-    raise typer.BadParameter(t("cli.convert.review"))
+    console.leave(2)

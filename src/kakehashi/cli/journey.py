@@ -110,6 +110,9 @@ class Teller:
             console.say(t("cli.grade.partly", passed=right, n=verdict.n_checks))
         if verdict.blank:
             console.say(t("cli.grade.blank", symbols=", ".join(verdict.blank)))
+        for blank in dict.fromkeys(map(tuple, verdict.waiting.values())):
+            ready = [name for name, lacking in verdict.waiting.items() if tuple(lacking) == blank]
+            console.say(t("cli.grade.waiting", symbols=", ".join(ready), blank=", ".join(blank)))
         failed = [result.symbol for result in verdict.failures if result.symbol]
         if failed or verdict.blank:
             console.say(t("cli.grade.hint", station=self.station.id, symbol=[*failed, *verdict.blank][0]), "dim")

@@ -297,7 +297,7 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "config": ", ".join(f"{name} {value}" for name, value in model.config.items()),
         "borrowed": ", ".join(model.borrowed),
         "data": data.name,
-        "use": t(f"cli.show.{'private' if run.private else 'public'}_data"),
+        "use": t(f"cli.show.use.{run.private_by if run.private else 'public'}"),
         "split": data.split,
         "unit": data.unit or "",
         "window": data.block_size or "",

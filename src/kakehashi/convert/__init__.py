@@ -11,6 +11,6 @@ tokenizer is read and written beside them, with what begins and ends a text; a c
 """
 
 from kakehashi.convert.files import ConvertError
-from kakehashi.convert.folder import is_hf, load_hf, load_tokenizer, save_hf
+from kakehashi.convert.folder import TOKENIZER, is_hf, load_hf, load_tokenizer, save_hf
 
-__all__ = ["ConvertError", "is_hf", "load_hf", "load_tokenizer", "save_hf"]
+__all__ = ["TOKENIZER", "ConvertError", "is_hf", "load_hf", "load_tokenizer", "save_hf"]

@@ -50,16 +50,18 @@ class Result:
 class Grade:
     """What a grading found.
 
-    results: verdicts in the order they fell. blank: symbols still to build. borrowed: what the reference lends the
-    file, of the station or not. whole: the station was asked for and not some of its symbols. right: nothing that was
-    asked for is blank or wrong. why: what ended the grading early (a syntax error, a crash, ...), the last of the
-    results, too, if a check was running; or that failures may come from what was given and is altered. log: what the
-    learner's code printed. n_checks: how many checks were to be run; where it ended early, there are fewer results.
+    results: verdicts in the order they fell. blank: symbols still to build. waiting: what is written but not graded,
+    and which blanks of its class it waits for. borrowed: what the reference lends the file, of the station or not.
+    whole: the station was asked for and not some of its symbols. right: nothing that was asked for is blank or wrong.
+    why: what ended the grading early (a syntax error, a crash, ...), the last of the results, too, if a check was
+    running; or that failures may come from what was given and is altered. log: what the learner's code printed.
+    n_checks: how many checks were to be run; where it ended early, there are fewer results.
     """
 
     station: str
     results: list[Result]
     blank: list[str]
+    waiting: dict[str, list[str]]
     borrowed: list[str]
     whole: bool
     right: bool
@@ -118,10 +120,16 @@ class Grader:
         refused, text = refusal(path, reference)
         if refused:
             tell(refused)
-            return Grade(station.id, [], [], [], symbols is None, False, refused, "", 0)
+            return Grade(station.id, [], [], {}, [], symbols is None, False, refused, "", 0)
         blank = source.empty(text, reference, wanted)
         unfinished = {station.owner(each) for each in blank}
         written = [symbol for symbol in wanted if symbol not in unfinished]
+        waiting = {
+            name: [each for each in blank if station.owner(each) == owner]
+            for owner in wanted
+            if owner in unfinished
+            for name in source.written(text, reference, owner)
+        }
         _, borrowed = source.compose(text, path, reference, station.reference, None)
         house = symbols is None and not blank
         expected = {
@@ -136,7 +144,7 @@ class Grader:
             request |= {"wall": station.wall, "memory": station.memory}
             results, why, log = self._ask(station, request, tell)
         right = not blank and not why and expected == {result.check for result in results if result.ok}
-        return Grade(station.id, results, blank, borrowed, symbols is None, right, why, log, len(expected))
+        return Grade(station.id, results, blank, waiting, borrowed, symbols is None, right, why, log, len(expected))
 
     def _ask(
         self, station: Station, request: dict, tell: Callable[[Result], None]

@@ -149,6 +149,13 @@ def empty(source: str, reference: str, symbols: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(result))
 
 
+def written(source: str, reference: str, symbol: str) -> list[str]:
+    """The functions of a symbol that do something in both the source and the reference."""
+    text, model = parsed(source, "the file"), parsed(reference, "the reference")
+    names = dict.fromkeys(name for name, _, node in model.functions(symbol) if not is_blank(node))
+    return [name for name in names if name in text.symbols and not is_blank(text.symbols[name][-1])]
+
+
 def _provided(text: Text, symbol: str) -> bool:
     """True if a class has a method without a `def` in its own body: `__radd__ = __add__`, or inherited from a class of
     the text."""
