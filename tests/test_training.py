@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from kakehashi import Mistake, autograd, runs, source, training
 from kakehashi.data import Batch
+from kakehashi.models import gpt2
 from kakehashi.runs import RunError
-from kakehashi.training import Callback, NumpyEngine, TorchEngine, TrainingError, TrainSettings, evaluate
+from kakehashi.training import Callback, NumpyEngine, TorchEngine, TrainingError, TrainSettings, evaluate, memory
 from kakehashi.training.optim import AdamW, Muon
 from kakehashi.training.schedule import noam, warmup_cosine
 
@@ -870,6 +871,18 @@ def test_what_another_run_has_learnt_of_the_validation_texts_is_measured(text, t
 def test_an_infinite_rate_is_told_so():
     with pytest.raises(TrainingError, match="lr must be at least 0 and finite, got inf"):
         TrainSettings(lr=math.inf)
+
+
+@pytest.mark.parametrize(("optimizer", "floats"), [("adamw", 4), ("muon", 3)])
+def test_what_cannot_fit_into_memory_is_refused_with_its_size(text, monkeypatch, optimizer, floats):
+    plan = plan_for(text, "gpt2", preset="gpt2-pico", optimizer=optimizer)
+    n = sum(p.numel() for p in gpt2.GPT(gpt2.Config(**plan.config.model.config)).parameters())
+    assert (plan.n_parameters, plan.n_bytes) == (n, n * 4 * floats)
+    monkeypatch.setattr(memory, "of_this_machine", lambda: plan.n_bytes - 1)
+    with pytest.raises(TrainingError, match=f"{n:,} parameters"):
+        plan_for(text, "gpt2", preset="gpt2-pico", optimizer=optimizer)
+    monkeypatch.setattr(memory, "of_this_machine", lambda: plan.n_bytes)
+    plan_for(text, "gpt2", preset="gpt2-pico", optimizer=optimizer)
 
 
 def test_what_starts_from_a_private_run_is_private(text, tmp_path):

@@ -112,6 +112,8 @@ def train(
             **{name: value for name, value in given.items() if value is not None},
         )
         parts, sources = plan.split, plan.sources
+        if plan.n_bytes >= 2**30:
+            console.say(t("cli.train.large", n=plan.n_parameters, size=plan.n_bytes / 2**30), "yellow")
         warn_of_shared(parts)
         if plan.seen is None:
             console.say(t("cli.train.unknown", run=from_run), "yellow")

@@ -1,7 +1,15 @@
-"""The memory of a step: the next one needs the same."""
+"""The memory of training: how much this machine has, and what a step frees and the next one needs again."""
 
 import ctypes
+import os
 import sys
+
+
+def of_this_machine() -> int | None:
+    """Bytes of main memory; None where the system does not say (Windows)."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def keep_freed_memory() -> None:

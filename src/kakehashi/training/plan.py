@@ -11,7 +11,7 @@ from kakehashi import Mistake, models, runs
 from kakehashi.data import Batches, Lanes
 from kakehashi.models.protocol import Family
 from kakehashi.runs import ModelSpec, Resolved, Run, RunConfig
-from kakehashi.training import numpy_engine, tasks, together
+from kakehashi.training import memory, numpy_engine, tasks, together
 from kakehashi.training.settings import TrainingError, TrainSettings
 
 
@@ -22,7 +22,8 @@ class Plan:
     codec: the tokenizer, or of images their form and classes. split: the data of both sides; sources: (train,
     validation), the same as batches. source_text: the learner's code, where the model is theirs. weights: what training
     begins with, from another run; None: the seed decides. seen: the share of the data to validate on that the other run
-    was trained on; None where its data are not as they were.
+    was trained on; None where its data are not as they were. n_parameters: of a reference; None of a
+    learner's model. n_bytes: what they need in training, besides a batch; of a learner's 0.
     """
 
     config: RunConfig
@@ -32,6 +33,8 @@ class Plan:
     source_text: str | None = None
     weights: runs.Arrays | None = None
     seen: float | None = 0.0
+    n_parameters: int | None = None
+    n_bytes: int = 0
 
     @property
     def borrowed(self) -> tuple[str, ...]:
@@ -108,6 +111,10 @@ def plan(
     ready = task.prepare(
         family, config, task.DATA if data is None else data, checked, seed, start and start.codec, **options
     )
+    n_parameters = None if resolved.source is not None else _n_parameters(family, ready.config)
+    # float32: weights, gradients, and the averages of the gradients (Muon) and of their squares (AdamW)
+    n_bytes = (n_parameters or 0) * 4 * (4 if checked.optimizer == "adamw" else 3)
+    _require_memory(what, n_parameters, n_bytes, checked.device)
     if checked.optimizer == "muon":
         _require_blocks(family, ready.config, what)
     checked = _fitted(checked, ready.sources[0], said="batch_size" in settings)
@@ -130,6 +137,8 @@ def plan(
         resolved.source,
         None if start is None else start.load_best(),
         0.0 if start is None else _seen(start, ready.split),
+        n_parameters,
+        n_bytes,
     )
 
 
@@ -172,6 +181,21 @@ def _model(resolved: Resolved, preset: str | None, said: Any) -> tuple[Family, A
         meant = f"; did you mean {near[0]}?" if near else ""
         raise TrainingError(f"preset must be one of {', '.join(family.presets)}, got {preset!r}{meant}")
     return family, family.presets[preset]
+
+
+def _n_parameters(family: Family, config: Any) -> int:
+    with torch.device("meta"):  # shapes alone: no memory
+        return sum(p.numel() for p in family.Model(config).parameters())
+
+
+def _require_memory(said: Any, n_parameters: int | None, n_bytes: int, device: str) -> None:
+    """On the CPU, what cannot fit is refused before the system would kill the process."""
+    there = memory.of_this_machine()
+    if device == "cpu" and there is not None and n_bytes > there:
+        raise TrainingError(
+            f"{said} has {n_parameters:,} parameters, which need {n_bytes / 2**30:.1f} GiB in training (weights, "
+            f"gradients, averages), and this machine has {there / 2**30:.1f} GiB: choose a smaller preset"
+        )
 
 
 def _require_numpy(resolved: Resolved, said: Any) -> None:
