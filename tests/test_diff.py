@@ -94,7 +94,7 @@ def dropped(x: Tensor, p: float = 0.3, scaled: bool = True) -> Tensor:
 
 x = rand(B, T, C)
 small = x * torch.logspace(-3, 1, B * T).view(B, T, 1)  # rows of many lengths, for which an eps matters or not
-heads = rand(B, H, T, D)
+heads, keys = rand(B, H, T, D), rand(B, H, T, D, seed=9)
 shared = rand(B, 2, T, D)
 image = rand(B, 4, 5, 5)
 gain, offset = rand(4, seed=7).abs() + 0.5, rand(4, seed=8)
@@ -153,6 +153,16 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
         {"side": "B", "dtype": "bfloat16"},
         [Seen(x, (x + 0.02 * x.abs()).bfloat16().float()), Seen(x.round(), x.round() + 1)],
     ),
+    "exchanged": (
+        Seen(heads @ keys.mT / 3, keys @ heads.mT / 3, given=(keys, heads)),
+        {},
+        [
+            Seen(heads @ keys.mT / 3, keys @ heads.mT / 3, given=(keys, heads, heads @ keys.mT)),
+            Seen(heads @ keys.mT / 3, keys @ heads.mT / 3, given=(keys, heads, keys @ heads.mT)),
+            Seen(heads @ keys.mT, changed(keys @ heads.mT), given=(keys, heads)),
+            Seen(heads @ keys.mT, keys @ heads.mT, given=(x, heads)),
+        ],
+    ),
     "transpose": (
         Seen(rand(T, T), rand(T, T).T),
         {"i": 0, "j": 1},
@@ -160,12 +170,12 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
     ),
     "layout": (
         Seen(heads.transpose(1, 2).reshape(B, T, -1), heads.reshape(B, T, -1), given=(heads,)),
-        {"i": 1, "j": 2},
+        {"i": 1, "j": 2, "side": "A"},
         [Seen(heads.transpose(1, 2).reshape(B, T, -1), changed(heads.reshape(B, T, -1)), given=(heads,))],
     ),
     "repeated": (
         Seen(shared.repeat_interleave(2, 1), shared.repeat(1, 2, 1, 1)),
-        {"n": 2, "groups": 2, "side": "B"},
+        {"n": 2, "groups": 2, "side": "B", "other": "A"},
         [Seen(shared.repeat_interleave(2, 1), shared.repeat_interleave(2, 1).roll(1, 1)), Seen(heads, heads.flip(1))],
     ),
     "heads": (
@@ -186,7 +196,7 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
     ),
     "qkv_layout": (
         Seen(fused, fused.unflatten(-1, (3, H, D)).transpose(-2, -3).flatten(-3)),
-        {"H": H, "D": D},
+        {"H": H, "D": D, "side": "A", "other": "B"},
         [Seen(fused, fused.unflatten(-1, (3, H, D)).flip(-2).flatten(-3))],
     ),
     "pairing": (
@@ -230,9 +240,18 @@ CAUSES: dict[str, tuple[Seen, dict, list[Seen]]] = {
         [Seen(x, rand(B, T, C, seed=9), order=(("ln", "attn"), ("attn", "ln")))],
     ),
     "head": (
-        Seen(x @ matrix.T, x @ table.T, given=(x,), parameters=(PARTS, PARTS)),
+        Seen(x @ matrix.T, x @ table.T, given=(x,), parameters=(PARTS, PARTS), tables=({"e"}, {"e"})),
         {"a": "w", "b": "e"},
-        [Seen(x @ matrix.T, x @ table.T, given=(x,), parameters=({"w": matrix}, {"e": table + 0.01}))],
+        [
+            Seen(
+                x @ matrix.T,
+                x @ table.T,
+                given=(x,),
+                parameters=({"w": matrix}, {"e": table + 0.01}),
+                tables=(set(), {"e"}),
+            ),
+            Seen(x @ matrix.T, x @ table.T, given=(x,), parameters=(PARTS, PARTS)),
+        ],
     ),
     "batch_statistics": (
         Seen(by_memory, by_batch, given=(image,), parameters=(own, own)),
@@ -285,7 +304,7 @@ MORE = {  # other looks of a cause
     "rope_offset": Seen(cosines(100.0), cosines(100.0, start=2)),
     "rounding": Seen(x, x.half().float()),
     "layout": Seen(heads, heads.transpose(1, 2).reshape(B, H, T, D)),
-    "head": Seen(x @ table.T, x @ matrix.T, given=(x,), parameters=(PARTS, PARTS)),
+    "head": Seen(x @ table.T, x @ matrix.T, given=(x,), parameters=(PARTS, PARTS), tables=({"e"}, {"e"})),
     "mask_ahead": Seen(rand(T, T).masked_fill(~sight(0), -math.inf), rand(T, T).masked_fill(~sight(-1), -math.inf)),
 }
 
@@ -334,6 +353,21 @@ def test_a_factor_is_solved_for(c, seed):
     found = recognise([Seen(a, c * a)])
     if abs(c - 1) > 1e-3:
         assert found[0].name == "scale" and found[0].values["c"] == pytest.approx(c, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (Seen(x, x - 0.25), "B = A - 0.25."),
+        (Seen(turned(heads, 1e4), turned(heads, 2e4), given=(heads,)), "is 10000 in A and 20000 in B"),
+        (Seen(turned(heads, 1e4), turned(heads, 1.01e4), given=(heads,)), "is 10000 in A and 10100 in B"),
+        (Seen(norm(small, 0.0), norm(small, 1e-3), given=(small,)), "eps is about 0 (none, or too small to tell) in A"),
+        (CAUSES["heads_layout"][0], f"as ({H}, {D}) in A, as ({D}, {H}) in B"),
+        (CAUSES["layout"][0], "exchanged before the reshape in A only"),
+    ],
+)
+def test_what_was_solved_for_is_said_as_it_was_meant(seen, words):
+    assert words in face.sentence(recognise([seen])[0])
 
 
 # --- What corresponds ---
@@ -487,6 +521,48 @@ def test_tensors_in_tuples_dicts_and_dataclasses_are_compared():
     found = diff(a, b, (rand(2, 4), {"scale": torch.tensor(2.0)}))
     assert found.parting.place.label == "output.hidden.last.1" and found.logits == 0 and not found.equal
     assert found.parting.pattern.name == "scale" and found.parting.pattern.values["c"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "wrong", "pattern", "op"),
+    [
+        ("q, k, v = ", "k, q, v = ", "exchanged", ("transpose", "transpose")),
+        ("q, k, v = ", "q, v, k = ", "positions", ("transpose", "transpose")),
+        (" / math.sqrt(q.shape[-1])", "", "scale", ("masked_fill", "div")),
+    ],
+)
+def test_the_first_step_is_the_first_whatever_pattern_is_seen_later(healthy, wrong, pattern, op, tmp_path):
+    text = source.read(gpt2.__file__)
+    assert text.count(healthy) == 1
+    path = tmp_path / "mine.py"
+    path.write_text(text.replace(healthy, wrong), encoding="utf-8")
+    mine = source.load(path)
+    found = diff(mine.GPT(mine.Config(**vars(TINY))), randomised(gpt2.GPT(TINY)), tokens(), from_b=True)
+    assert found.parting.op == op and found.parting.pattern.name == pattern
+
+
+def test_other_weights_of_a_layer_are_no_untied_head():
+    config = llama.Config(11, 9, 2, 2, 1, 8, 12)
+    a, b = randomised(llama.Llama(config)), llama.Llama(config)
+    b.load_state_dict(a.state_dict())
+    with torch.no_grad():
+        b.layers[0].self_attn.q_proj.weight.mul_(2)
+    found = diff(a, b, tokens(), own_weights=True)
+    assert found.parting.a == "layers.0.self_attn.q_proj" and found.parting.pattern.name == "scale"
+    assert found.parting.pattern.values["c"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_head_is_named_where_one_model_alone_ties_it(tied):
+    a, b = (llama.Llama(llama.Config(11, 9, 2, 2, 1, 8, 12, tied=each)) for each in (tied, not tied))
+    for name, p in randomised(a).named_parameters():
+        if name in (theirs := dict(b.named_parameters())):
+            theirs[name].data.copy_(p)
+    found = diff(a, b, tokens(), own_weights=True)
+    names = ["lm_head.weight", "embed_tokens.weight"]
+    assert (
+        found.parting.pattern.name == "head" and list(found.parting.pattern.values.values()) == names[:: 1 - 2 * tied]
+    )
 
 
 def test_models_of_another_depth_part_where_the_shorter_ends():
@@ -930,6 +1006,20 @@ def test_what_stands_beside_the_parting_is_said_in_both_languages(lang, place, t
         said = capsys.readouterr().out
         assert all(t("cli.diff.failed", side=side, error=broken.failed[side]) in said for side in "AB")
         assert t("cli.diff.buffers_differ", n=2, names=face.distances(drifted.buffers_apart)) in said
+    finally:
+        use(None)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_what_is_borrowed_and_what_is_not_compared_is_said_in_both_languages(lang, tmp_path, capsys):
+    mine = tmp_path / "mine.py"
+    text = source.blank(source.read(models.find("bigram").path), ["Bigram.forward"])
+    mine.write_text(text + '\nREFERENCE = "bigram"\n', encoding="utf-8")
+    use(lang)
+    try:
+        face.diff(str(mine), "bigram", text=None)
+        said = " ".join(capsys.readouterr().out.split())
+        assert t("cli.diff.borrowed", side="A", symbols="Bigram.forward") in said and t("cli.diff.starts") in said
     finally:
         use(None)
 

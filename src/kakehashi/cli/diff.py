@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BEFORE, AFTER = 3, 4  # rows of the table: equal ones before the first that differs, and those from it on
 NAMES = 4  # as many are listed
+TINY = 1e-9  # a solved eps below it can hardly be told from none
 
 
 def diff(
@@ -48,9 +49,14 @@ def diff(
     found = made.found
     mode = t(f"cli.diff.mode_{'training' if training else 'eval'}")
     console.say(t(f"cli.diff.{made.kind}_read", shape=times(made.shape), seed=seed, dtype=dtype, mode=mode))
+    for side, name in ((made.a, "A"), (made.b, "B")):
+        if side.borrowed:
+            console.say(t("cli.diff.borrowed", side=name, symbols=", ".join(side.borrowed)))
     say_weights(made)
     if found.parting is None:
         console.say(t("cli.diff.all_equal", n=len(found.places), tolerance=found.tolerance), "green")
+        if found.copied:
+            console.say(t("cli.diff.starts"), "dim")
     else:
         say_parting(found, found.parting)
     say_ends(found)
@@ -143,7 +149,20 @@ def sentence(pattern: "Pattern") -> str:
     for name in ("form", "owner"):
         if values.get(name):
             values[name] = t(f"cli.diff.{name}", name=values[name])
+    if pattern.name == "shift":
+        values |= {"sign": "-" if values["c"] < 0 else "+", "c": abs(values["c"])}
+    if pattern.name == "rope_theta":
+        values["a"], values["b"] = told_apart(values["a"], values["b"])
+    if pattern.name == "norm_eps":
+        values = {side: t("cli.diff.about_0") if eps < TINY else f"{eps:.2g}" for side, eps in values.items()}
     return t(f"cli.diff.pattern.{pattern.name}", **values)
+
+
+def told_apart(a: float, b: float) -> tuple[str, str]:
+    """Two solved numbers to three digits, or to as many more as tell them apart."""
+    digits = next(n for n in range(3, 18) if f"{a:.{n}g}" != f"{b:.{n}g}")
+    one, other = (f"{float(f'{value:.{digits}g}'):.12g}" for value in (a, b))  # 20000, not 2e+04
+    return one, other
 
 
 def times(shape: tuple[int, ...]) -> str:

@@ -47,7 +47,7 @@ class Parting:
 
     a, b            the modules in whose own code it arises, after the last equal tensor; "" the models
     place           the first tensor that differs; before: the last one that is equal, None where there is none
-    op              the functions of torch, in either module, whose results are the first that the other has not
+    op              the function of torch, in each module, whose result is the first that the other has not
     pattern         what explains the difference; None: nothing that we know
     settings        plain attributes of the two modules that differ: {name: (a's, b's)}
     only_a, only_b  what one of them calls and the other does not
@@ -143,13 +143,14 @@ def explain(
             {name: real(p) for name, p in [*each.model.named_parameters(), *each.model.named_buffers()]}
             for each in passes
         ],
+        "tables": [tables(each.model) for each in passes],
         "order": order,
         "norms": {names[id(call)] for call in calls_a if id(call) in names and normalises(call)},
     }
 
-    candidates = [(tuple(each[0][0] if each else None for each in alone), first.x, first.y), *near(alone)]
-    found = recognise(Seen(x, y, **context, tolerance=limit(x, y, tol)) for _, x, y in candidates)
-    pattern, which = found or (None, 0)
+    candidates = [(first.x, first.y), *near(alone)]
+    found = recognise(Seen(x, y, **context, tolerance=limit(x, y, tol)) for x, y in candidates)
+    pattern = found[0] if found else None
     if pattern is None or pattern.weak:
         pattern = added_step(given, alone, tol) or pattern
     return Parting(
@@ -157,7 +158,7 @@ def explain(
         b=owner_b.path,
         place=places[first.at],
         before=places[first.at - 1] if first.at else None,
-        op=candidates[which][0],
+        op=(alone[0][0][0] if alone[0] else None, alone[1][0][0] if alone[1] else None),
         pattern=pattern,
         settings=settings(owner_a.module, owner_b.module),
         only_a=tuple(call.path for call in only_a),
@@ -185,10 +186,10 @@ def compared(a: Sequence[Op], b: Sequence[Op], tol: float | None) -> tuple[list[
     return common[::-1], alone
 
 
-def near(alone: Sequence[Results]) -> list[tuple[Names, Tensor, Tensor]]:
+def near(alone: Sequence[Results]) -> list[tuple[Tensor, Tensor]]:
     """Pairs of results of one shape: those of one function, then those of others, the nearest to the parting first."""
     pairs = [
-        (name != other, i + j, (name, other), x, y)
+        (name != other, i + j, x, y)
         for i, (name, x) in enumerate(alone[0])
         for j, (other, y) in enumerate(alone[1])
         if x.shape == y.shape and (name == other or x.is_floating_point())
@@ -222,6 +223,12 @@ def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
         if not any(x.shape == y.shape and torch.equal(x, y) for y in found):
             found.append(x)
     return found
+
+
+def tables(model: nn.Module) -> set[str]:
+    """The names of the embeddings' matrices, as `named_parameters` has them."""
+    held = {id(each.weight) for each in model.modules() if isinstance(each, nn.Embedding)}
+    return {name for name, p in model.named_parameters() if id(p) in held}
 
 
 def normalises(call: Call) -> bool:

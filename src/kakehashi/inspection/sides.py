@@ -23,7 +23,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 class Side:
     """One of the two. loaded: a run, or a folder, whose weights are what it is; others are drawn.
 
-    task: None where only its author knows what it takes.
+    task: None where only its author knows what it takes. borrowed: symbols of a learner's file that come from the
+    reference.
     """
 
     word: str
@@ -33,6 +34,7 @@ class Side:
     config: Any
     codec: Any
     loaded: bool
+    borrowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,15 +166,18 @@ def built(word: str, opened: "runs.Resolved | Peer", config: Any, seed: int) -> 
     if isinstance(opened, Peer):
         return Side(word, opened.model, theirs_forward, "lm", config, opened.codec, loaded=True)
     if opened.family is None:
-        return Side(word, opened.model, without_targets, None, None, opened.codec, loaded=False)
+        return Side(
+            word, opened.model, without_targets, None, None, opened.codec, loaded=False, borrowed=opened.borrowed
+        )
     if hasattr(config, "fused"):
         config = replace(config, fused=False)
     with torch.random.fork_rng(devices=[]), runs.learners_code(Path(opened.family.path)):
         torch.manual_seed(seed)
         model = opened.family.Model(config)
-    if opened.model is not None:
+    loaded = opened.model is not None
+    if loaded:
         model.load_state_dict(opened.model.state_dict())
-    return Side(word, model, None, opened.family.task, config, opened.codec, loaded=opened.model is not None)
+    return Side(word, model, None, opened.family.task, config, opened.codec, loaded, opened.borrowed)
 
 
 def theirs_forward(model: nn.Module, tokens: Tensor, targets: Tensor) -> Output:

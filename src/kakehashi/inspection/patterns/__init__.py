@@ -5,7 +5,7 @@ rounding: b follows from a, or both follow from what went in. That the numbers a
 right, and that no other cause gives the same numbers, is not claimed.
 
     numbers.py   scale  shift  bias  dropout  summand  rounding
-    places.py    transpose  layout  repeated  permutation  mask  softmax_axis  positions
+    places.py    exchanged  transpose  layout  repeated  permutation  mask  softmax_axis  positions
     fits.py      activation  normalisation  rotation  angles
     calls.py     order  head  batch_statistics
 """
@@ -25,6 +25,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (  # the most telling first
     places.mask,
     places.softmax_axis,
     places.repeated,
+    places.exchanged,
     places.transpose,
     places.layout,
     places.permutation,

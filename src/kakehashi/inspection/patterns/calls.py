@@ -21,7 +21,7 @@ def order(seen: Seen) -> Pattern | None:
 
 
 def head(seen: Seen) -> Pattern | None:
-    """a and b are what went in times another matrix each: a head that is the embedding in one model only."""
+    """a and b are what went in times another matrix each, which is an embedding in one model only: its head."""
     if not seen.alike or seen.a.ndim < 2:
         return None
     for x in seen.given:
@@ -31,7 +31,8 @@ def head(seen: Seen) -> Pattern | None:
                 [name for name, p in parameters.items() if p.shape == wanted and seen.equal(wide(x) @ wide(p).T, y)]
                 for parameters, y in zip(seen.parameters, (seen.a64, seen.b64), strict=True)
             ]
-            if all(found):
+            tied = [not tables.isdisjoint(names) for tables, names in zip(seen.tables, found, strict=True)]
+            if all(found) and tied[0] != tied[1]:
                 return Pattern("head", {"a": found[0][0], "b": found[1][0]})
     return None
 

@@ -7,6 +7,23 @@ from kakehashi.inspection.closeness import wide
 from kakehashi.inspection.patterns.seen import Pattern, Seen
 
 
+def exchanged(seen: Seen) -> Pattern | None:
+    """Two that went in stand crosswise: a is a multiple of x @ y.T, b of y @ x.T, as scores with q and k exchanged."""
+    if not seen.alike or seen.a.ndim < 2 or not seen.equal(seen.a64.mT, seen.b64):
+        return None
+    given = [wide(x) for x in seen.given if x.is_floating_point() and x.ndim > 1]
+    for x in given:
+        for y in given:
+            if x is not y and x.shape == y.shape and x.shape[:-1] == seen.a.shape[:-1]:
+                product = x @ y.mT
+                c = (product * seen.a64).sum() / product.square().sum()
+                # a product that both models have was transposed afterwards
+                known = any(seen.equal(each, one) for each in (product, product.mT) for one in given)
+                if not known and seen.equal(c * product, seen.a64):
+                    return Pattern("exchanged")
+    return None
+
+
 def transpose(seen: Seen) -> Pattern | None:
     """b is a with two axes exchanged."""
     for i, j in axes(seen.a):
@@ -25,15 +42,15 @@ def layout(seen: Seen) -> Pattern | None:
         return None
     for i, j in axes(seen.a):
         if seen.equal(seen.a64.transpose(i, j).reshape(seen.a.shape), seen.b64):
-            return Pattern("layout", {"i": i, "j": j, "shape": tuple(seen.a.shape)})
+            return Pattern("layout", {"i": i, "j": j, "shape": tuple(seen.a.shape), "side": "B"})
     for x in seen.given:
         if x.numel() == seen.a.numel() and x.is_floating_point():
             plain = wide(x).reshape(seen.a.shape)
-            for y, other in ((seen.a64, seen.b64), (seen.b64, seen.a64)):
+            for side, y, other in (("B", seen.a64, seen.b64), ("A", seen.b64, seen.a64)):
                 if seen.equal(plain, y):
                     for i, j in axes(x):
                         if seen.equal(wide(x).transpose(i, j).reshape(seen.a.shape), other):
-                            return Pattern("layout", {"i": i, "j": j, "shape": tuple(x.shape)})
+                            return Pattern("layout", {"i": i, "j": j, "shape": tuple(x.shape), "side": side})
     return None
 
 
@@ -55,7 +72,8 @@ def repeated(seen: Seen) -> Pattern | None:
                 if seen.equal(side_by_side, parts.repeat_interleave(n, 0)) and seen.equal(
                     in_turn, parts[torch.arange(len(a)) % groups]
                 ):
-                    return Pattern("repeated", {"n": n, "groups": groups, "side": "AB"[side]})
+                    sides = {"side": "AB"[side], "other": "BA"[side]}
+                    return Pattern("repeated", {"n": n, "groups": groups} | sides)
     return None
 
 
@@ -109,8 +127,9 @@ def parts(order: list[int], size: int) -> Pattern:
         return Pattern("qkv", {"order": "".join("qkv"[i] for i in order)})
     if len(order) % 3 == 0 and len(order) > 3:
         by_part = torch.arange(len(order)).view(3, -1).T.flatten()
-        if order in (by_part.tolist(), by_part.argsort().tolist()):
-            return Pattern("qkv_layout", {"H": len(order) // 3, "D": size})
+        for side, by_head in ((0, by_part), (1, by_part.argsort())):
+            if order == by_head.tolist():
+                return Pattern("qkv_layout", {"H": len(order) // 3, "D": size, "side": "AB"[side], "other": "BA"[side]})
     return Pattern("heads", {"axis": -1, "order": shown(order)})
 
 

@@ -29,6 +29,7 @@ class Seen:
     a, b        the tensors that differ
     given       what went in, equal in both, or known to one alone, newest first
     parameters  and buffers of either model by name, for what is looked up there by value
+    tables      those names that are embeddings
     order       of the calls that either made there, by common names
     norms       those names whose call was measured to normalise
     tolerance   of numbers that are equal, relative to the largest
@@ -38,6 +39,7 @@ class Seen:
     b: Tensor
     given: Sequence[Tensor] = ()
     parameters: Sequence[Mapping[str, Tensor]] = ({}, {})
+    tables: Sequence[Set[str]] = (frozenset(), frozenset())
     order: Sequence[tuple[str, ...]] = ((), ())
     norms: Set[str] = frozenset()
     tolerance: float = 1e-5
