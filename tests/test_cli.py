@@ -1,5 +1,6 @@
 """The real command, in a process of its own, as a person runs it."""
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kakehashi import source, texts
+from kakehashi.cli import console
 from kakehashi.journey import stations
 
 GROUPS = ["data", "tokenizer", "fault"]
@@ -262,6 +264,8 @@ def test_the_way_through_a_station(workspace):
     file = workspace / "stations" / station.file
     hint = kakehashi("hint", "bigram", cwd=workspace, check=0).stdout
     assert kakehashi("hint", "bigram", cwd=workspace, check=0).stdout != hint, "the second hint says more"
+    wrong = kakehashi("grade", "bigram", "foo", cwd=workspace, check=2)
+    assert "foo" in wrong.stderr and not wrong.stdout, "no title before the error"
 
     reference = source.read(station.reference)
     file.write_text(source.fill(file.read_text(encoding="utf-8"), reference, station.symbols), encoding="utf-8")
@@ -292,13 +296,26 @@ def test_tokens_are_learnt_and_shown(tmp_path):
     assert (learnt["path"], learnt["vocab_size"]) == ("t.json", 400) and 0 < learnt["tokens_per_character"] < 1
     again = kakehashi("tokenizer", "train", *data, "--out", "t.json", cwd=tmp_path, check=2)
     assert "t.json exists already" in again.stderr
+    kakehashi("tokenizer", "train", *data, "--out", "t.txt", cwd=tmp_path, check=2)
+    assert not (tmp_path / "t.txt").exists(), "neither a file of another kind, nor a folder"
     text = "get_é\n\x1b[0m"
     shown = said(kakehashi("tokenizer", "show", "t.json", text, "--json", cwd=tmp_path, check=0))
     assert bytes.fromhex("".join(token["bytes"] for token in shown["tokens"])).decode() == text
     words = kakehashi("tokenizer", "show", "t.json", text, cwd=tmp_path, check=0).stdout.splitlines()
     assert words[0] == "|".join(token["text"] for token in shown["tokens"])
     assert words[0].endswith(r"\xc3|\xa9|\n|\x1b|[|0|m"), "what a terminal would obey is spelled out"
-    assert words[1].startswith(f"{len(shown['tokens'])} tokens, {len(text)} characters")
+    assert words[1].startswith(f"tokens: {len(shown['tokens'])}, characters: {len(text)}, ")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_obeys_nothing_that_a_model_wrote(terminal, monkeypatch):
+    written = "a\tb\nc\x1b[31m\x07\x9b"
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    monkeypatch.setattr(screen, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", screen)
+    console.say(written)
+    said = screen.buffer.getvalue().decode()
+    assert ("\x1b[31m" in said) != terminal and (r"\x1b[31m\x07\x9b" in said) == terminal and "b\nc" in said
 
 
 def test_offline_means_no_socket(tmp_path):

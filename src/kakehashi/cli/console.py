@@ -19,6 +19,8 @@ from typer.core import TyperGroup
 from kakehashi import Mistake, texts
 from kakehashi.texts import t
 
+# what a terminal would obey, but for line feed and tab
+CONTROLS = {i: chr(i).encode("unicode_escape").decode() for i in (*range(32), *range(127, 160)) if i not in (9, 10)}
 as_json = False  # progress goes to stderr, and the last line of stdout is one JSON object
 
 
@@ -91,8 +93,9 @@ def take_everywhere(arguments: list[str]) -> tuple[list[str], bool, str | None]:
 
 
 def plain(text: str) -> str:
-    """The text as the stream that words go to can write it."""
-    return texts.plain(text, (sys.stderr if as_json else sys.stdout).encoding)
+    """The text as the stream that words go to can write it; for a terminal, control characters are spelled out."""
+    stream = sys.stderr if as_json else sys.stdout
+    return texts.plain(text.translate(CONTROLS) if stream.isatty() else text, stream.encoding)
 
 
 class Screen(Console):

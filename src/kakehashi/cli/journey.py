@@ -46,6 +46,8 @@ def grade(
         raise typer.BadParameter(t("cli.grade.which"), param_hint="STATION")
     workspace = None if file else Workspace.find()
     chosen = [stations.find(station)] if station else workspace.begun()
+    for symbol in symbols or []:
+        chosen[0].owner(symbol)  # a wrong name is told before anything is graded
     if watch:
         path = file or workspace.file(chosen[0])
         console.say(t("cli.grade.watching", file=shown(path)))
@@ -159,10 +161,11 @@ def hint(
     if answer or level not in known:
         console.say(symbol, "bold")
     else:
-        console.say(t("cli.hint.heading", symbol=symbol, place=known.index(level) + 1, n=len(known)), "bold")
+        console.say(t("cli.hint.heading", symbol=symbol, level=level, kind=t(f"cli.hint.kind.{level}")), "bold")
     console.say("\n".join(lines) or t("cli.hint.none", symbol=symbol))
     if not answer:
-        console.say(t("cli.hint.more", level=further[0]) if further else t("cli.hint.last"), "dim")
+        more = further and t("cli.hint.more", level=further[0], kind=t(f"cli.hint.kind.{further[0]}"))
+        console.say(more or t("cli.hint.last"), "dim")
     console.result({"station": chosen.id, "symbol": symbol, "level": "answer" if answer else level, "lines": lines})
 
 

@@ -35,6 +35,8 @@ def tokenizer_train(
     from kakehashi.cli.progress import duration
     from kakehashi.data import training_texts
 
+    if out.suffix not in ("", ".json") and not out.is_dir():
+        raise typer.BadParameter(t("cli.tokenizer.suffix", path=out, suffix=out.suffix), param_hint="--out")
     for path in (out / "tokenizer.json", out / "vocab.json") if out.is_dir() else (out,):
         if path.exists():
             raise typer.BadParameter(t("cli.fault.exists", path=path), param_hint="--out")
