@@ -873,6 +873,14 @@ def test_an_infinite_rate_is_told_so():
         TrainSettings(lr=math.inf)
 
 
+@pytest.mark.parametrize(
+    ("model", "preset", "name"),
+    [("mistral", None, "mistral"), ("llama", "qwen2", "qwen2"), ("llama", None, "llama"), ("gpt2-pico", None, "gpt2")],
+)
+def test_a_run_is_named_after_the_preset_where_it_says_more(text, tmp_path, model, preset, name):
+    assert plan_for(text, model, preset=preset).create(tmp_path).name == f"{name}-words-0001"
+
+
 @pytest.mark.parametrize(("optimizer", "floats"), [("adamw", 4), ("muon", 3)])
 def test_what_cannot_fit_into_memory_is_refused_with_its_size(text, monkeypatch, optimizer, floats):
     plan = plan_for(text, "gpt2", preset="gpt2-pico", optimizer=optimizer)

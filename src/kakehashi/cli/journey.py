@@ -163,9 +163,10 @@ def hint(
     else:
         console.say(t("cli.hint.heading", symbol=symbol, level=level, kind=t(f"cli.hint.kind.{level}")), "bold")
     console.say("\n".join(lines) or t("cli.hint.none", symbol=symbol))
-    if not answer:
-        more = further and t("cli.hint.more", level=further[0], kind=t(f"cli.hint.kind.{further[0]}"))
-        console.say(more or t("cli.hint.last"), "dim")
+    if not answer and further:
+        console.say(t("cli.hint.more", level=further[0], kind=t(f"cli.hint.kind.{further[0]}")), "dim")
+    elif not answer:
+        console.say(t("cli.hint.last"), "dim")
     console.result({"station": chosen.id, "symbol": symbol, "level": "answer" if answer else level, "lines": lines})
 
 

@@ -23,7 +23,8 @@ class Plan:
     validation), the same as batches. source_text: the learner's code, where the model is theirs. weights: what training
     begins with, from another run; None: the seed decides. seen: the share of the data to validate on that the other run
     was trained on; None where its data are not as they were. n_parameters: of a reference; None of a
-    learner's model. n_bytes: what they need in training, besides a batch; of a learner's 0.
+    learner's model. n_bytes: what they need in training, besides a batch; of a learner's 0. name: of the
+    model in a run's: a reference's preset that was asked for, where it says more (mistral) than its file (llama).
     """
 
     config: RunConfig
@@ -35,6 +36,7 @@ class Plan:
     seen: float | None = 0.0
     n_parameters: int | None = None
     n_bytes: int = 0
+    name: str = ""
 
     @property
     def borrowed(self) -> tuple[str, ...]:
@@ -43,7 +45,7 @@ class Plan:
 
     def create(self, root: str | Path = "runs", name: str | None = None) -> Run:
         """The run directory: root/NAME, or root/MODEL-DATA-0001 with the next free number."""
-        stem = name or f"{self.config.model.name}-{self.config.data.name}"
+        stem = name or f"{self.name or self.config.model.name}-{self.config.data.name}"
         return Run.create(
             root, stem, self.config, self.codec, self.source_text, weights=self.weights, number=name is None
         )
@@ -119,6 +121,8 @@ def plan(
         _require_blocks(family, ready.config, what)
     checked = _fitted(checked, ready.sources[0], said="batch_size" in settings)
 
+    asked = preset or str(what)
+    says_more = resolved.source is None and asked in family.presets and not asked.startswith(family.name)
     private = ready.spec.private or tokenizer is not None or (start is not None and start.private)
     return Plan(
         RunConfig(
@@ -139,6 +143,7 @@ def plan(
         0.0 if start is None else _seen(start, ready.split),
         n_parameters,
         n_bytes,
+        asked if says_more else "",
     )
 
 
