@@ -22,9 +22,9 @@ class Plan:
     codec: the tokenizer, or of images their form and classes. split: the data of both sides; sources: (train,
     validation), the same as batches. source_text: the learner's code, where the model is theirs. weights: what training
     begins with, from another run; None: the seed decides. seen: the share of the data to validate on that the other run
-    was trained on; None where its data are not as they were. n_parameters: of a reference; None of a
-    learner's model. n_bytes: what they need in training, besides a batch; of a learner's 0. name: of the
-    model in a run's: a reference's preset that was asked for, where it says more (mistral) than its file (llama).
+    was trained on; None where its data are not as they were. n_parameters: of a reference; of a learner's model None.
+    n_bytes: what they need in training, besides a batch; of a learner's 0. name: what a run's name calls the model, ""
+    for its file's name: a reference's preset that was asked for and says more (mistral) than its file (llama).
     """
 
     config: RunConfig
