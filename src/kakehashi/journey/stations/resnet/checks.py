@@ -550,7 +550,7 @@ def striding(theirs, halves):
 def net_halves_where_a_stage_begins(mine, ref, rng):
     """The plain twin: nothing in its parameters tells where it halves. Four stages, two of them of one width."""
     parts_are_new(mine.ResNet(mine.Config(**NET, depths=(1, 3))))
-    stages = {"widths": (C_IN, C_OUT, C_OUT, 10), "depths": (2, 3, 1, 2)}
+    stages = {"widths": (C_IN, C_OUT, C_OUT, 10), "depths": (2, 2, 1, 2)}
     own, theirs = (each.eval() for each in twins("ResNet", mine, ref, rng, NET | NETS["plain"] | stages))
     x = images(rng, 2)
     output, right = part("forward", own(fresh(x)), "logits"), theirs(x).logits
