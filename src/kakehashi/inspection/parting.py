@@ -149,8 +149,7 @@ def explain(
     }
 
     candidates = [(first.x, first.y), *near(alone)]
-    found = recognise(Seen(x, y, **context, tolerance=limit(x, y, tol)) for x, y in candidates)
-    pattern = found[0] if found else None
+    pattern = recognise(Seen(x, y, **context, tolerance=limit(x, y, tol)) for x, y in candidates)
     if pattern is None or pattern.weak:
         pattern = added_step(given, alone, tol) or pattern
     return Parting(

@@ -40,13 +40,10 @@ RECOGNISERS: tuple[Recogniser, ...] = (  # the most telling first
 )
 
 
-def recognise(seen: Iterable[Seen]) -> tuple[Pattern, int] | None:
-    """The most telling pattern that explains one of several sights, and which; None where none does."""
+def recognise(seen: Iterable[Seen]) -> Pattern | None:
+    """The most telling pattern that explains one of several sights; None where none does."""
     sights = list(seen)
-    return next(
-        ((found, i) for each in RECOGNISERS for i, sight in enumerate(sights) if (found := each(sight))),
-        None,
-    )
+    return next((found for each in RECOGNISERS for sight in sights if (found := each(sight))), None)
 
 
 __all__ = ["RECOGNISERS", "Pattern", "Recogniser", "Seen", "recognise"]
