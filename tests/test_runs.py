@@ -507,3 +507,13 @@ def test_a_hugging_face_folder_is_recognised(tmp_path):
 def test_a_folder_that_is_no_run_is_said_to_be_none(tmp_path):
     with pytest.raises(RunError, match="is not a run"):
         runs.resolve(tmp_path)
+
+
+def test_a_tool_keeps_files_of_its_own_in_a_run(run):
+    with pytest.raises(RunError, match=r"has no predictor\.json"):
+        run.read_extra("predictor.json")
+    run.write_extra("predictor.json", "架け橋")
+    run.write_extra("plots/page.html", b"\x00")
+    again = Run.open(run.path)
+    assert again.read_extra("predictor.json").decode("utf-8") == "架け橋"
+    assert again.read_extra("plots/page.html") == b"\x00"

@@ -8,6 +8,7 @@
       metrics.jsonl        one JSON object a line
       checkpoint/          two generations; the file `current` names the one to go on from
       samples.md           for people
+      ...                  what else a tool keeps with it: `write_extra`
 
 A file is replaced whole or not at all, so a run that was killed at any moment is a run. One process writes at a time.
 Arrays are NumPy: an engine makes its own tensors of them.
@@ -332,6 +333,14 @@ class Run:
         with self.lock():
             atomic_write(self.path / "samples.md", text)
 
+    def write_extra(self, name: str, content: str | bytes) -> None:
+        """Replace a file that a tool keeps beside the run's own: name "predictor.json", or "plots/reliability.html"."""
+        path = self.path / name
+        with self.lock():
+            with _writing(path):
+                path.parent.mkdir(exist_ok=True)
+            atomic_write(path, content)
+
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the generation that is not current, then make it current."""
         with self.lock():
@@ -375,6 +384,16 @@ class Run:
             return self.load_checkpoint()
 
     # --- Reading ---
+
+    def read_extra(self, name: str) -> bytes:
+        """What `write_extra` wrote. Raises RunError where there is no such file."""
+        path = self.path / name
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise RunError(f"{self.path} has no {name}") from None
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {error.strerror or error}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a torn last line does not count. Raises RunError where another is no row."""
