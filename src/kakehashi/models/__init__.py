@@ -6,7 +6,8 @@ from importlib import import_module
 from kakehashi import Mistake
 from kakehashi.models.protocol import Family
 
-NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "llama", "transformer", "resnet")  # the ladder, other tasks
+# the ladder, then the other tasks
+NAMES = ("bigram", "mlp", "wavenet", "recurrent", "gpt2", "llama", "transformer", "resnet", "encoder")
 
 
 class UnknownModel(Mistake):

@@ -3,8 +3,9 @@
     lm          forward(tokens (B, T), targets=None, *, state=None, pad=None) -> Output(logits (B, T, V), loss)
     seq2seq     forward(source (B, S), target (B, T), targets=None, *, source_pad=None, state=None)
     classify    forward(x, targets=None)
+    label       forward(tokens (B, T), targets (B,)=None, *, pad=None) -> Output(logits (B, K), loss)
 
-A model file has TASK (one of the three), a frozen Config, PRESETS (the first is what `train` takes) and one top class
+A model file has TASK (one of the four), a frozen Config, PRESETS (the first is what `train` takes) and one top class
 `Model(config)` that keeps `.config`. An lm's `new_state(B)` gives the state that `forward` reads and extends in place;
 a seq2seq model's `new_state(source, source_pad=None)` reads the source once for all that is written from it, and such a
 state's `select(rows)` goes on with these rows of the batch.

@@ -5,6 +5,7 @@ that we train it is token 0, END. `to_dict()` holds all there is to know, and `l
     bpe.py     byte-level BPE as it is told; bpe_tokenizer.py is the one at work, bpe_formats.py reads and writes it as
                GPT-2 and Hugging Face do
     pieces.py  SentencePiece's BPE, of Llama 2 and Mistral; piece_formats.py reads and writes it
+    wordpiece.py  words, and pieces of rare ones: of texts that are told apart
 """
 
 import json
@@ -18,6 +19,7 @@ from kakehashi.tokenizers.bpe_formats import from_gpt2, from_hf, to_gpt2, to_hf
 from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer
 from kakehashi.tokenizers.char import END, SHOWN, CharTokenizer, TokenizerError, UnknownCharacter
 from kakehashi.tokenizers.pieces import PieceTokenizer
+from kakehashi.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "END",
@@ -27,12 +29,13 @@ __all__ = [
     "Tokenizer",
     "TokenizerError",
     "UnknownCharacter",
+    "WordPieceTokenizer",
     "from_dict",
     "load",
     "save",
 ]
 
-KINDS = {"char": CharTokenizer, "bpe": BPETokenizer, "pieces": PieceTokenizer}
+KINDS = {"char": CharTokenizer, "bpe": BPETokenizer, "pieces": PieceTokenizer, "wordpiece": WordPieceTokenizer}
 FORMS = ("own", "hf", "gpt2")
 
 
@@ -63,7 +66,7 @@ class Tokenizer(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
-def from_dict(content: dict) -> CharTokenizer | BPETokenizer | PieceTokenizer:
+def from_dict(content: dict) -> CharTokenizer | BPETokenizer | PieceTokenizer | WordPieceTokenizer:
     """The tokenizer that `to_dict()` described. Raises TokenizerError for anything else."""
     kind = KINDS.get(str(content.get("kind")))
     if kind is None:
@@ -71,7 +74,9 @@ def from_dict(content: dict) -> CharTokenizer | BPETokenizer | PieceTokenizer:
     return kind.from_dict(content)
 
 
-def load(path: str | Path, end: str | None = None) -> CharTokenizer | BPETokenizer | PieceTokenizer:
+def load(
+    path: str | Path, end: str | None = None
+) -> CharTokenizer | BPETokenizer | PieceTokenizer | WordPieceTokenizer:
     """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
 
     end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside

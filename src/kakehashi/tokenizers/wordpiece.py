@@ -1,0 +1,167 @@
+"""WordPiece: words, and pieces of words where a word is rare. The tokenizer of texts that are to be told apart.
+
+    "Top-ups ﾌﾟﾗｽ"  --NFKC, casefold-->  "top-ups プラス"  --words-->  top - ups プラス  --pieces-->  top - up ##s プラス
+
+A word is cut greedily: the longest piece that begins it, then the longest that goes on, "##" before it (Schuster &
+Nakajima 2012; Devlin et al. 2019, BERT). Deviations: only the character that is in no piece is unknown, not its word;
+pieces are learnt as BPE's merges, the most frequent pair of neighbours first (Sennrich et al. 2016), inside words.
+
+Only the standard library, so that `encode` can be taken elsewhere as it stands.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from unicodedata import normalize
+
+from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
+
+UNKNOWN = "[unk]"
+MORE = "##"  # before a piece that goes on with a word
+
+# Japanese has no spaces: a change of script is where a word most likely ends
+SCRIPTS = ("ぁ-ゟ", "゠-ヿ", "々〆㐀-鿿豈-\ufaff\U00020000-\U0003ffff")  # hiragana, katakana, kanji
+# a run of one script, of other letters and digits, or one sign alone: no text spells a special token or "##a"
+WORDS = re.compile("|".join([*(f"[{each}]+" for each in SCRIPTS), rf"[^\W_{''.join(SCRIPTS)}]+", r"[^\w\s]|_"]))
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, each normalised: half-width kana and full-width letters as the usual ones, no capitals."""
+    # casefold can make what NFKC would write otherwise: a second time, and the words of words are the same words
+    return WORDS.findall(normalize("NFKC", normalize("NFKC", text).casefold()))
+
+
+@dataclass(frozen=True)
+class WordPieceTokenizer:
+    """tokens: END, "[unk]", then the pieces. A token's number is its place in `tokens`.
+
+    Raises TokenizerError where they are not that.
+    """
+
+    tokens: tuple[str, ...]
+    end = begin = 0
+    unknown = 1
+    ends = (0,)
+
+    def __post_init__(self):
+        if self.tokens[:2] != (END, UNKNOWN):
+            raise TokenizerError(f"tokens must begin with {END!r} and {UNKNOWN!r}, got {self.tokens[:2]!r}")
+        if twice := [token for token, n in Counter(self.tokens).items() if n > 1 or not token]:
+            raise TokenizerError(f"tokens must be distinct and not empty, got {twice[0][:SHOWN]!r}")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int = 4000) -> "WordPieceTokenizer":
+        """The most frequent characters of the texts, then the merges of the most frequent neighbours, up to vocab_size.
+
+        Of equally frequent ones the first in order of code points is taken. There are fewer tokens where no pair is
+        left that occurs twice. Raises TokenizerError where there is no word, or no room for a character.
+        """
+        if vocab_size < 4:
+            raise TokenizerError(f"vocab_size must be at least 4, two special tokens and a character, got {vocab_size}")
+        counts = Counter(word for text in texts for word in words(text))
+        if not counts:
+            raise TokenizerError("the texts hold no word to learn pieces from")
+        characters = Counter()
+        for word, n in counts.items():
+            characters.update({c: n * word.count(c) for c in set(word)})
+        # each in two forms: what is known at the beginning of a word is known inside
+        alphabet = sorted(characters, key=lambda c: (-characters[c], c))[: (vocab_size - 2) // 2]
+        tokens = [END, UNKNOWN, *alphabet, *(MORE + c for c in alphabet)]
+        return cls((*tokens, *_merges(counts, set(alphabet), vocab_size - len(tokens))))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """The numbers of the pieces; no END is added. A character that is in no piece is "[unk]"."""
+        numbers = []
+        for word in words(text):
+            at = 0
+            while at < len(word):
+                more = MORE if at else ""
+                # the longest that fits; of length 1 it is a character, or unknown
+                for to in range(min(len(word), at + self._longest), at, -1):
+                    number = self._numbers.get(more + word[at:to])
+                    if number is not None:
+                        break
+                numbers.append(self.unknown if number is None else number)
+                at = to
+        return numbers
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words of the numbers, a space between each two; END becomes "".
+
+        A number outside the vocabulary is a KeyError.
+        """
+        texts = [self._texts[i] for i in ids]
+        return " ".join(filter(None, texts)).replace(f" {MORE}", "")
+
+    def to_dict(self) -> dict:
+        return {"format": 1, "kind": "wordpiece", "tokens": list(self.tokens)}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "WordPieceTokenizer":
+        """What `to_dict()` gave. Raises TokenizerError where it is something else."""
+        tokens = content.get("tokens")
+        if content.get("format") != 1 or content.get("kind") != "wordpiece":
+            raise TokenizerError(
+                f"need format 1 and kind 'wordpiece', got {content.get('format')!r} and {content.get('kind')!r}"
+            )
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise TokenizerError(f"tokens must be a list of strings, got {str(tokens)[:SHOWN]!r}")
+        return cls(tuple(tokens))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {piece: i for i, piece in enumerate(self.tokens)}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self.tokens))
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """A dict, not a tuple: a negative number must not wrap around."""
+        return {i: token if i != self.end else "" for i, token in enumerate(self.tokens)}
+
+
+def _merges(counts: Counter[str], alphabet: set[str], n: int) -> list[str]:
+    """At most n pieces, each two neighbours in the words made one, the most frequent first."""
+    # a word with a character outside the alphabet teaches nothing: its pieces would never be found whole
+    known = {word: k for word, k in counts.items() if alphabet.issuperset(word)}
+    cut = {word: [word[0], *(MORE + c for c in word[1:])] for word in known}
+    pairs, where = Counter(), defaultdict(set)  # where: the words that a pair stood in, at some time
+    for word, pieces in cut.items():
+        for pair in pairwise(pieces):
+            pairs[pair] += known[word]
+            where[pair].add(word)
+    merged = {}
+    while len(merged) < n and pairs:
+        pair = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        if pairs[pair] < 2:
+            break
+        new = pair[0] + pair[1].removeprefix(MORE)
+        merged[new] = None  # two pairs may make the same piece
+        for word in where.pop(pair):
+            for old in pairwise(cut[word]):
+                pairs[old] -= known[word]
+            cut[word] = _merge(cut[word], pair, new)
+            for each in pairwise(cut[word]):
+                pairs[each] += known[word]
+                where[each].add(word)
+        del pairs[pair]
+    return list(merged)
+
+
+def _merge(pieces: list[str], pair: tuple[str, str], new: str) -> list[str]:
+    merged = []
+    for piece in pieces:
+        if merged and (merged[-1], piece) == pair:
+            merged[-1] = new
+        else:
+            merged.append(piece)
+    return merged
