@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kakehashi.work.logs import LogError, Notes, Parser, read
 from kakehashi.work.logs import lines as lines_module
 from kakehashi.work.logs import records as records_module
-from kakehashi.work.logs.lines import Decoder, Line, find_files
+from kakehashi.work.logs.lines import Decoder, Line, Lines, find_files
 from kakehashi.work.logs.stamps import Times, read_level
 
 JST = timezone(timedelta(hours=9))
@@ -501,6 +501,13 @@ def test_rotated_files_are_read_in_the_order_in_which_they_were_written(tmp_path
 @settings(max_examples=40)
 @given(st.binary(max_size=200).map(lambda raw: raw.replace(b"z", b"\n")), st.integers(1, 9))
 def test_lines_do_not_depend_on_how_the_bytes_arrive(raw, size):
-    pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
-    *whole, last = raw.split(b"\n")
-    assert list(lines_module._split(pieces)) == [line + b"\n" for line in whole] + [last] * bool(last)
+    def fed(pieces):
+        notes = Notes()
+        lines = Lines("a", notes)
+        return [line for piece in pieces for line in lines.feed(piece)] + list(lines.close()), list(notes)
+
+    found, notes = fed([raw[i : i + size] for i in range(0, len(raw), size)])
+    assert (found, notes) == fed([raw])
+    if not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        *whole, last = raw.split(b"\n")
+        assert [line.whole for line in found] == [True] * len(whole) + [False] * bool(last)

@@ -80,28 +80,82 @@ def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterato
     encoding: of the lines that are not UTF-8; without it Japanese encodings are told apart line by line.
     Raises LogError: unreadable, an encoding that is not known.
     """
+    lines = Lines(str(path), notes, encoding)
     try:
         with _open(path) as file:
-            yield from lines_of(_chunks(file, str(path), notes), str(path), notes, encoding)
+            try:
+                while chunk := file.read(CHUNK):
+                    yield from lines.feed(chunk)
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                notes.add("torn", str(path))
+        yield from lines.close()
     except OSError as error:
         raise LogError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def lines_of(chunks: Iterable[bytes], source: str, notes: Notes, encoding: str | None = None) -> Iterator[Line]:
-    """The lines in the bytes of a source, however these arrive; a line is there as soon as its end is."""
-    decoder = Decoder(encoding)
-    for number, raw in enumerate(_split(chunks), 1):
+class Lines:
+    """The lines in the bytes of one source, however these arrive; a line is there as soon as its end is.
+
+    encoding: of what is not UTF-8, or UTF-16 with its mark. Raises LogError: an encoding that is not known.
+    """
+
+    def __init__(self, source: str, notes: Notes, encoding: str | None = None):
+        self.source = source
+        self.notes = notes
+        self.number = 0  # of the last line
+        self._decoder = Decoder(encoding)
+        self._wide: codecs.IncrementalDecoder | None = None  # turns UTF-16 into UTF-8
+        self._begun = False
+        self._rest = b""  # of a line whose end is still to come
+        self._skipping = False  # the end of a line whose beginning was long enough
+
+    def feed(self, chunk: bytes) -> Iterator[Line]:
+        """The lines that end in these bytes; of one that is too long the beginning, some bytes more than LONGEST."""
+        if not self._begun:
+            chunk, self._rest = self._rest + chunk, b""
+            if len(chunk) < 2:  # too few to tell
+                self._rest = chunk
+                return
+            self._begun = True
+            if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._wide = codecs.getincrementaldecoder("utf-16")("replace")
+                self.notes.add("encoding utf-16", self.source)
+        if self._wide:
+            chunk = self._wide.decode(chunk).encode("utf-8", "replace")
+        *whole, rest = (self._rest + chunk).split(b"\n")
+        for raw in whole:
+            if not self._skipping:
+                yield self._line(raw + b"\n")
+            self._skipping = False
+        if self._skipping:
+            rest = b""
+        elif len(rest) > LONGEST:
+            yield self._line(rest + b"\n")
+            rest, self._skipping = b"", True
+        self._rest = rest
+
+    def close(self) -> Iterator[Line]:
+        """The last line, where it has no end."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            yield self._line(rest)
+
+    def _line(self, raw: bytes) -> Line:
+        self.number += 1
         whole = raw.endswith(b"\n")
         if len(raw) > LONGEST:
-            notes.add("long", source, number)
-        text, name = decoder.decode(raw[:LONGEST])
+            self._note("long")
+        text, name = self._decoder.decode(raw[:LONGEST])
         if name != "utf-8":
-            notes.add(name if name == "undecodable" else f"encoding {name}", source, number)
+            self._note(name if name == "undecodable" else f"encoding {name}")
         if "\0" in text:
-            notes.add("nul", source, number)
+            self._note("nul")
         if not whole:
-            notes.add("torn", source, number)
-        yield Line(number, clean(text), whole)
+            self._note("torn")
+        return Line(self.number, clean(text), whole)
+
+    def _note(self, kind: str) -> None:
+        self.notes.add(kind, self.source, self.number)
 
 
 def clean(text: str) -> str:
@@ -156,37 +210,6 @@ def _open(path: Path) -> BinaryIO:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
-
-
-def _chunks(file: BinaryIO, source: str, notes: Notes) -> Iterator[bytes]:
-    """The bytes of a file in pieces, UTF-16 turned into UTF-8."""
-    decoder = None
-    try:
-        for i, chunk in enumerate(iter(lambda: file.read(CHUNK), b"")):
-            if i == 0 and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                decoder = codecs.getincrementaldecoder("utf-16")("replace")
-                notes.add("encoding utf-16", source)
-            yield decoder.decode(chunk).encode("utf-8", "replace") if decoder else chunk
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        notes.add("torn", source)
-
-
-def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines with their line end; of one that is too long the beginning, some bytes more than LONGEST."""
-    rest, skipping = b"", False
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n") if not skipping else chunk.split(b"\n")
-        for raw in whole:
-            if not skipping:
-                yield raw + b"\n"
-            skipping = False  # here ends the line whose beginning was long enough
-        if skipping:
-            rest = b""
-        elif len(rest) > LONGEST:
-            yield rest + b"\n"
-            rest, skipping = b"", True
-    if rest:
-        yield rest
 
 
 def _why_not(path: Path) -> str:
