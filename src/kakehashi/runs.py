@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, Literal
 
 import filelock
@@ -142,11 +142,13 @@ class Run:
         *,
         weights: Arrays | None = None,
         number: bool = True,
+        data: Mapping[str, bytes] = MappingProxyType({}),
     ) -> "Run":
         """A new directory root/name_stem-0001, with the next free number; root/name_stem itself where not `number`.
 
         codec: the tokenizer, or what else stands between a person's input and the model's numbers; it has to_dict().
         source: the learner's code, where the model is theirs. weights: what training begins with; None: the seed's.
+        data: the file of that name that the run keeps and goes on from, in place of config's own source.
         Raises RunError where the directory cannot be made.
         """
         path = _claim(Path(root), name_stem, number)
@@ -155,6 +157,9 @@ class Run:
                 atomic_write(path / "source.py", source)
             if weights is not None:
                 atomic_write(path / "model.safetensors", safetensors.numpy.save(weights))
+            for each, content in data.items():
+                atomic_write(path / each, content)
+                config = replace(config, data=replace(config.data, source=str((path / each).resolve())))
             atomic_write(path / CODECS[config.task][0], _json(codec.to_dict()))
             atomic_write(path / "config.json", _json(config.to_dict()))  # last: with it the directory is a run
         except BaseException:

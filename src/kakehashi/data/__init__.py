@@ -10,7 +10,7 @@ Pairs of texts are read by `read_pairs` and cut by PairSource; images by `images
 """
 
 from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources
-from kakehashi.data.corpora import LECTURE, Corpus, Split, corpus
+from kakehashi.data.corpora import LECTURE, ORDER, Corpus, Split, corpus
 from kakehashi.data.errors import DataError
 from kakehashi.data.pairs import Pairs, PairSource, PairSplit, read_pairs, rectangle, training_texts
 from kakehashi.data.sets import DataSet, catalogue, find, get, unit_of
@@ -18,6 +18,7 @@ from kakehashi.data.text import detect, read_text
 
 __all__ = [
     "LECTURE",
+    "ORDER",
     "Batch",
     "Batches",
     "Corpus",

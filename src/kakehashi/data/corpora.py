@@ -14,7 +14,9 @@ from kakehashi.data.errors import DataError
 from kakehashi.data.text import NotText, decode, read_bytes
 
 UNITS = ("document", "stream")
-LECTURE = "lecture split (seed 42, 80/10/10, duplicates kept)"  # its name, by which a run finds it again
+# names of splits, by which a run finds them again
+LECTURE = "lecture split (seed 42, 80/10/10, duplicates kept)"
+ORDER = "in order, 80/20, duplicates kept"
 
 
 Item = TypeVar("Item", bound=Hashable)
@@ -99,6 +101,21 @@ class Corpus:
         if not train or not val:
             raise DataError(f"{self.name} is too small for the lecture's split: {n} documents; choose more data")
         return Split(tuple(train), tuple(val), LECTURE)
+
+    def order_split(self) -> Split[str]:
+        """The last 20% of the documents to validate on, as they stand: where order is time, on what came later.
+
+        Duplicates stay. Raises DataError: a stream, or too few documents.
+        """
+        if self.unit != "document":
+            raise DataError(
+                f"the split in order is of documents, and {self.name} is a {self.unit}: say --unit document, "
+                f"or leave the split out"
+            )
+        cut = int(0.8 * len(self.documents))
+        if not cut:
+            raise DataError(f"{self.name} is too small to be split in order: it has 1 document; choose more data")
+        return Split(self.documents[:cut], self.documents[cut:], ORDER)
 
 
 def corpus(name_or_path: str | Path, encoding: str | None = None, unit: str | None = None) -> Corpus:

@@ -45,6 +45,7 @@ PRESETS = {
     "gru-char": Config(cell="gru"),
     "rnn-char": Config(cell="rnn"),
     "lstm-names": Config(n_hidden=192, dropout=0.1),
+    "lstm-logs": Config(n_embd=32, n_hidden=64, dropout=0.1),
 }
 
 

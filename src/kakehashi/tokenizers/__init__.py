@@ -5,6 +5,7 @@ that we train it is token 0, END. `to_dict()` holds all there is to know, and `l
     bpe.py     byte-level BPE as it is told; bpe_tokenizer.py is the one at work, bpe_formats.py reads and writes it as
                GPT-2 and Hugging Face do
     pieces.py  SentencePiece's BPE, of Llama 2 and Mistral; piece_formats.py reads and writes it
+    words.py   one token a word
     wordpiece.py  words, and pieces of rare ones: of texts that are told apart
 """
 
@@ -20,6 +21,7 @@ from kakehashi.tokenizers.bpe_tokenizer import BPETokenizer
 from kakehashi.tokenizers.char import END, SHOWN, CharTokenizer, TokenizerError, UnknownCharacter
 from kakehashi.tokenizers.pieces import PieceTokenizer
 from kakehashi.tokenizers.wordpiece import WordPieceTokenizer
+from kakehashi.tokenizers.words import WordTokenizer
 
 __all__ = [
     "END",
@@ -35,7 +37,7 @@ __all__ = [
     "save",
 ]
 
-KINDS = {"char": CharTokenizer, "bpe": BPETokenizer, "pieces": PieceTokenizer, "wordpiece": WordPieceTokenizer}
+KINDS = {"char": CharTokenizer, "bpe": BPETokenizer, "pieces": PieceTokenizer, "wordpiece": WordPieceTokenizer, "words": WordTokenizer}
 FORMS = ("own", "hf", "gpt2")
 
 

@@ -11,6 +11,7 @@ from kakehashi import Mistake, models, runs
 from kakehashi.data import Batches, Lanes
 from kakehashi.models.protocol import Family
 from kakehashi.runs import ModelSpec, Resolved, Run, RunConfig
+from kakehashi.tokenizers import Tokenizer
 from kakehashi.training import memory, numpy_engine, tasks, together
 from kakehashi.training.settings import TrainingError, TrainSettings
 
@@ -43,11 +44,15 @@ class Plan:
         """What the learner's file takes from its reference."""
         return self.config.model.borrowed
 
-    def create(self, root: str | Path = "runs", name: str | None = None) -> Run:
-        """The run directory: root/NAME, or root/MODEL-DATA-0001 with the next free number."""
+    def create(self, root: str | Path = "runs", name: str | None = None, *, keep: str | None = None) -> Run:
+        """The run directory: root/NAME, or root/MODEL-DATA-0001 with the next free number.
+
+        keep: of data that are one file, the run has a copy of this name, and goes on from it.
+        """
         stem = name or f"{self.name or self.config.model.name}-{self.config.data.name}"
+        data = {} if keep is None else {keep: Path(self.config.data.source).read_bytes()}
         return Run.create(
-            root, stem, self.config, self.codec, self.source_text, weights=self.weights, number=name is None
+            root, stem, self.config, self.codec, self.source_text, weights=self.weights, number=name is None, data=data
         )
 
 
@@ -61,7 +66,7 @@ def plan(
     unit: str | None = None,
     split: str | None = None,
     window: int | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | Tokenizer | None = None,
     size: int | None = None,
     shift: int | None = None,
     flip: bool | None = None,
@@ -73,10 +78,10 @@ def plan(
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
     codec, too. data: NAME or PATH, private where it is not a built-in set; None: the DATA of the model's task.
     settings: fields of TrainSettings. The rest is of single tasks, None where nothing is said.
-    Texts and pairs: tokenizer: the file of one, as `tokenizers.load` takes it; None: a token a character. Nobody knows
+    Texts and pairs: tokenizer: one, or its file, as `tokenizers.load` takes it; None: a token a character. Nobody knows
     what it was learnt from, so the run is private.
-    Language models: encoding, unit: as `data.corpus` takes them. split: "distinct" (Corpus.split) or "lecture"
-    (Corpus.lecture_split); None: distinct. window: tokens in a training window of a model that slides over the text,
+    Language models: encoding, unit: as `data.corpus` takes them. split: "distinct" (Corpus.split), "lecture"
+    (Corpus.lecture_split) or "order" (Corpus.order_split); None: distinct. window: tokens in a training window of a model that slides over the text,
     and so how far backpropagation reaches back; longer documents are cut into such pieces; None: 64.
     Classifiers: size: height and width of the images, in pixels; None: as they are, of a folder 32. shift, flip: how
     training varies them, see `data.images.Shown`; None: as leaves the classes of these data as they are.

@@ -52,9 +52,11 @@ def of(task: str) -> ModuleType:
     return import_module(f"kakehashi.training.tasks.{task}")
 
 
-def tokenizer_of(said: str | Path | None, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer in a file; where none is said, one of a token a character of the texts."""
-    return CharTokenizer.train(texts) if said is None else tokenizers.load(said)
+def tokenizer_of(said: str | Path | Tokenizer | None, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer that is said, or the one in a file; where none is, one of a token a character of the texts."""
+    if said is None:
+        return CharTokenizer.train(texts)
+    return tokenizers.load(said) if isinstance(said, str | Path) else said
 
 
 def require_unchanged(spec: DataSpec, sha256: str) -> None:

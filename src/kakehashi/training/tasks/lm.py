@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kakehashi import runs
-from kakehashi.data import LECTURE, Source, Split
+from kakehashi.data import LECTURE, ORDER, Corpus, Source, Split
 from kakehashi.data import corpus as read_corpus
 from kakehashi.data import sources as cut
 from kakehashi.models.protocol import Family, RecurrentState, TokenWindow
@@ -18,7 +18,7 @@ from kakehashi.training.tasks import Prepared, require_unchanged, tokenizer_of
 
 DATA = "identifiers"
 OPTIONS = ("encoding", "unit", "split", "window", "tokenizer", "carry")
-SPLITS = ("distinct", "lecture")
+SPLITS = ("distinct", "lecture", "order")
 SHORTEST_WINDOW = 64  # tokens in a training window of a model that would take any number
 
 right = None  # an item is many tokens: the loss says it better
@@ -36,7 +36,7 @@ def prepare(
     unit: str | None = None,
     split: str = "distinct",
     window: int | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | Tokenizer | None = None,
 ) -> Prepared:
     """The text in windows that the model can read. codec: the tokenizer of the run to start from; None: a new one."""
     if split not in SPLITS:
@@ -44,7 +44,7 @@ def prepare(
     if window is not None and not 1 <= window < runs.LONGEST_WINDOW:
         raise TrainingError(f"window must be at least 1 and below {runs.LONGEST_WINDOW}, got {window}")
     texts = read_corpus(data, encoding=encoding, unit=unit)
-    divided = texts.lecture_split() if split == "lecture" else texts.split(seed)
+    divided = _divided(texts, split, seed)
     if codec is None:
         codec = tokenizer_of(tokenizer, texts.documents)
         config = replace(config, vocab_size=codec.vocab_size)
@@ -65,7 +65,14 @@ def open_split(config: RunConfig) -> Split:
     spec = config.data
     texts = read_corpus(spec.source, encoding=spec.encoding, unit=spec.unit)
     require_unchanged(spec, texts.sha256)
-    return texts.lecture_split() if spec.split == LECTURE else texts.split(config.seed)
+    return _divided(texts, {LECTURE: "lecture", ORDER: "order"}.get(spec.split, "distinct"), config.seed)
+
+
+def _divided(texts: Corpus, split: str, seed: int) -> Split:
+    """A text in one of SPLITS."""
+    if split == "lecture":
+        return texts.lecture_split()
+    return texts.order_split() if split == "order" else texts.split(seed)
 
 
 def open_sources(config: RunConfig, codec: Tokenizer, split: Split) -> tuple[Source, Source]:
