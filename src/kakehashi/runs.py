@@ -2,7 +2,7 @@
 
     runs/gpt2-names-0001/
       config.json          what it takes to repeat the run
-      tokenizer.json       self-contained; of images images.json, their form and classes
+      tokenizer.json       self-contained; of a classifier images.json or texts.json, the form and the classes
       source.py            only when the model is the learner's own: the code that was trained, reloaded from here
       model.safetensors    the best weights on validation
       metrics.jsonl        one JSON object a line
@@ -37,7 +37,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kakehashi import Mistake, __version__, convert, models, source, tokenizers
-from kakehashi.data import images
+from kakehashi.data import images, tables
 from kakehashi.models.protocol import Family
 from kakehashi.paths import TEMPORARY, atomic_write
 
@@ -48,12 +48,14 @@ CODECS = {
     "lm": ("tokenizer.json", tokenizers.load),
     "seq2seq": ("tokenizer.json", tokenizers.load),
     "classify": ("images.json", images.load_form),
+    "label": ("texts.json", tables.load_form),
 }
 # by task: the command that uses a run
 USES = {
     "lm": "kakehashi sample {run}",
     "seq2seq": "kakehashi translate {run} TEXT",
     "classify": "kakehashi classify {run} IMAGE",
+    "label": "kakehashi classify {run} TEXT",
 }
 
 
@@ -84,11 +86,13 @@ class DataSpec:
     split: str  # in words
     private: bool  # nothing learnt from it leaves the machine unasked
     unit: str | None = None
-    block_size: Annotated[int, Field(ge=1, lt=LONGEST_WINDOW)] | None = None  # tokens in a training window
+    block_size: Annotated[int, Field(ge=1, lt=LONGEST_WINDOW)] | None = None  # tokens in a window, or read of a text
     encoding: str | None = None
     size: int | None = None  # of images: pixels, height and width
     shift: int | None = None  # in training, up to so many pixels
     flip: bool | None = None  # in training, half of them mirrored
+    text: str | None = None  # of a table: the column of the texts
+    label: str | None = None  # and that of the classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ class RunConfig:
     """config.json. train: the fields of training.TrainSettings. started_from: the run that gave the first weights."""
 
     format: Literal[1] = 1
-    task: Literal["lm", "seq2seq", "classify"]
+    task: Literal["lm", "seq2seq", "classify", "label"]
     model: ModelSpec
     data: DataSpec
     train: dict[str, Any]
@@ -248,17 +252,17 @@ class Run:
 
     @property
     def tokenizer(self) -> Any:
-        """The codec of a run on text. Raises RunError for a run on images."""
-        if self.config.task == "classify":
-            raise RunError(
-                f"{self.path} learnt to classify images, not to write: `kakehashi classify {self.path} IMAGE`"
-            )
+        """The codec of a run that writes. Raises RunError for a classifier's."""
+        if self.config.task in ("classify", "label"):
+            use = USES[self.config.task].format(run=self.path)
+            what = "images" if self.config.task == "classify" else "texts"
+            raise RunError(f"{self.path} learnt to classify {what}, not to write: `{use}`")
         return self.codec
 
     @property
     def form(self):
-        """The codec of a run on images. Raises RunError for a run on text."""
-        if self.config.task != "classify":
+        """The codec of a classifier's run. Raises RunError for a run that writes."""
+        if self.config.task not in ("classify", "label"):
             raise RunError(f"{self.path} learnt from text, not from images: choose a run of a classifier")
         return self.codec
 
@@ -720,7 +724,7 @@ def badness(task: str, loss: float, right: Any = None) -> float:
 
     Few sentences are translated to the letter, and which ones is luck: loss says what all of them are worth.
     """
-    return 1 - right if task == "classify" else loss
+    return 1 - right if task in ("classify", "label") else loss
 
 
 def _is_row(value: Any) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,8 +32,11 @@ class Split(StrEnum):
 
 def train(
     ctx: typer.Context,
-    model: Annotated[str, typer.Option(help=t("cli.train.model"))] = "gpt2",
+    model: Annotated[str | None, typer.Option(help=t("cli.train.model"))] = None,
+    task: Annotated[str | None, typer.Option(help=t("cli.train.task"))] = None,
     data: Annotated[str | None, typer.Option(help=t("cli.train.data"))] = None,
+    text: Annotated[str | None, typer.Option(help=t("cli.train.text"))] = None,
+    label: Annotated[str | None, typer.Option(help=t("cli.train.label"))] = None,
     preset: Annotated[str | None, typer.Option(help=t("cli.train.preset"))] = None,
     steps: Annotated[int | None, typer.Option(help=t("cli.train.steps"))] = None,
     batch_size: Annotated[int | None, typer.Option(help=t("cli.train.batch_size"))] = None,
@@ -94,8 +98,11 @@ def train(
         sources = training.open_sources(made.config, made.codec, parts)
     else:
         plan = training.plan(
-            model,
+            model or ("gpt2" if task is None else None),
             data,
+            task=task,
+            text=text,
+            label=label,
             preset=preset,
             engine=engine,
             seed=seed,
@@ -119,12 +126,18 @@ def train(
             console.say(t("cli.train.unknown", run=from_run), "yellow")
         elif plan.seen:
             console.say(t("cli.train.seen", share=plan.seen, run=from_run), "yellow")
+        labels = plan.config.task == "label"
+        for what, n in parts.said.items() if labels else ():
+            if n:
+                console.say(t(f"cli.train.rows.{what}", n=n), "yellow")
         if any(cut := [source.n_cut for source in sources]):
-            console.say(t("cli.train.cut", window=plan.config.data.block_size, train=cut[0], val=cut[1]), "yellow")
+            key = "cli.train.cut_end" if labels else "cli.train.cut"
+            console.say(t(key, window=plan.config.data.block_size, train=cut[0], val=cut[1]), "yellow")
         made = plan.create(root) if run is None else plan.create(run.parent, run.name)
         if plan.borrowed:
             console.say(t("cli.train.borrowed", symbols=", ".join(plan.borrowed)))
-        console.say(t("cli.train.starting", run=made.path, model=from_run or model, data=plan.config.data.name))
+        name = from_run or model or plan.config.model.name
+        console.say(t("cli.train.starting", run=made.path, model=name, data=plan.config.data.name))
     watched = Watched(resuming=resume is not None)
     try:
         training.train(made.config, made, [watched], sources=sources)
@@ -206,23 +219,48 @@ def lines_of_stdin() -> Iterator[list[str]]:
 
 def classify(
     run: RunPath,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help=t("cli.classify.images"))],
+    what: Annotated[list[str] | None, typer.Argument(metavar="IMAGE|TEXT...", help=t("cli.classify.what"))] = None,
     device: Device = "cpu",
 ) -> None:
     from kakehashi.inference import classify
     from kakehashi.runs import Run
 
     opened = Run.open(run)
+    if opened.config.task == "label":
+        return classify_texts(opened, what, device)
+    opened.require("classify")
+    if not what:
+        raise typer.BadParameter(t("cli.classify.which"))
+    images = [Path(each) for each in what]
     with opened.learners_code():
         answers = classify(opened.load_model(), opened.form, images, device)
     for path, answer in zip(images, answers, strict=True):
-        likely = "  ".join(f"{name} {p:.1%}" for name, p in answer)
-        console.say(f"{path}: {likely}")
-    found = [
-        {"image": str(path), "classes": [{"class": name, "probability": p} for name, p in answer]}
-        for path, answer in zip(images, answers, strict=True)
-    ]
+        console.say(f"{path}: {likely(answer)}")
+    found = [{"image": str(path), "classes": listed(answer)} for path, answer in zip(images, answers, strict=True)]
     console.result({"run": str(run), "images": found})
+
+
+def classify_texts(run: "Run", texts: list[str] | None, device: str) -> None:
+    """The likeliest classes of the texts, or of each line of standard input."""
+    from kakehashi.inference import classify_texts
+
+    found = []
+    with run.learners_code():
+        model = run.load_model()
+        for some in [texts] if texts else lines_of_stdin():
+            for text, answer in zip(some, classify_texts(model, run.form, some, device), strict=True):
+                console.say(f"{shorten(text, 60, placeholder=' ...')}: {likely(answer)}")
+                found.append({"text": text, "classes": listed(answer)})
+    console.result({"run": str(run.path), "texts": found})
+
+
+def likely(answer: list[tuple[str, float]]) -> str:
+    """Classes with their probabilities, in a line."""
+    return "  ".join(f"{name} {p:.1%}" for name, p in answer)
+
+
+def listed(answer: list[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"class": name, "probability": p} for name, p in answer]
 
 
 def evaluate(
@@ -242,7 +280,7 @@ def evaluate(
     with opened.learners_code():
         engine = training.TorchEngine(device)
         model = opened.load_model().to(engine.device)
-        loss, right = training.measure(model, source, engine, right=training.tasks.of(config.task).right)
+        loss, right = training.measure(model, source, engine, right=training.tasks.right(opened))
     key = "cli.eval.loss" if right is None else "cli.eval.right"
     console.say(t(key, split=t(f"cli.eval.{split.value}"), loss=loss, right=right, n=source.n_items))
     share = {} if right is None else {"right": right}
@@ -301,6 +339,7 @@ def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
         "data": data.name,
         "use": t(f"cli.show.use.{run.private_by if run.private else 'public'}"),
         "split": data.split,
+        "columns": "" if data.text is None else t("cli.show.columns", text=data.text, label=data.label),
         "unit": data.unit or "",
         "window": data.block_size or "",
         "size": data.size or "",

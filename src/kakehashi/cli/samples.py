@@ -1,5 +1,6 @@
 """What samples.md shows of a run, by its task: a function each."""
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,4 +75,30 @@ def translations(run: "Run", split: Any, val: "Batches") -> str:
     return "\n".join(lines).rstrip()
 
 
-SAMPLES = {"lm": texts, "seq2seq": translations, "classify": classes}
+def labels(run: "Run", split: Any, val: "Batches") -> str:
+    """A table of some texts that are validated on: the answer, how likely it is, and the right class.
+
+    Above it: the share of all of them whose class is found.
+    """
+    from kakehashi.inference import text_logits
+
+    classes = run.form.classes
+    with run.learners_code():
+        logits = text_logits(run.load_model(), run.form, [row.text for row in split.val], run.config.train["device"])
+    chances, answers = logits.softmax(-1).max(-1)
+    given = [classes[k] for k in answers.tolist()]
+    right = sum(answer == row.label for answer, row in zip(given, split.val, strict=True)) / len(given)
+    lines = [f"{right:.1%} right of {len(given):,} texts", "", "| text | answer | probability | right class |"]
+    lines.append("|---|---|--:|---|")
+    for i in range(0, len(given), max(1, len(given) // 12))[:12]:  # from all over the part
+        text, label = split.val[i]
+        lines.append(f"| {cell(text)} | {cell(given[i])} | {chances[i]:.1%} | {cell(label)} |")
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """A text in a cell of a table, in one line."""
+    return shorten(text, 100, placeholder=" ...").replace("|", "\\|")
+
+
+SAMPLES = {"lm": texts, "seq2seq": translations, "classify": classes, "label": labels}

@@ -6,7 +6,8 @@ tokenizer = CharTokenizer.train(corpus.documents)
 train, val = data.sources(split, tokenizer, block_size=16, unit=corpus.unit)
 train.batch(step=0, batch_size=32, seed=1337)                  # Batch(inputs=(tokens,), targets, n_targets)
 
-Pairs of texts are read by `read_pairs` and cut by PairSource; images by `images.read` and images.Shown.
+Pairs of texts are read by `read_pairs` and cut by PairSource; images by `images.read` and images.Shown; texts with
+classes by `tables.read` and tables.Labelled.
 """
 
 from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources

@@ -24,7 +24,8 @@ class File:
 
 @dataclass(frozen=True)
 class DataSet:
-    """files: none for a set that is made on this machine. unit: how it is cut: "document", "stream", "image", "pair".
+    """files: none for a set that is made on this machine. unit: how it is cut: "document", "stream", "image",
+    "pair", "table".
 
     found: the first file on this machine, None where one of them is missing.
     """
@@ -48,6 +49,7 @@ class DataSet:
 
 _GITHUB = "https://raw.githubusercontent.com"
 _ZALANDO = f"{_GITHUB}/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion"
+_POLYAI = f"{_GITHUB}/PolyAI-LDN/task-specific-datasets/57ec275d8078af65b7731c2a98be812d844a6d6b/banking_data"
 _IDX = (
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -149,6 +151,38 @@ _SETS = (
                 "cifar10-jpg/cifar10-jpg.tar.gz",
                 sha256="b432108d5eaba587c3480bc5a69575d60f74ce8755901810e662ffc470bc9fd5",
                 size=19_430_214,
+            ),
+        ),
+    ),
+    DataSet(
+        "banking77",
+        "table",
+        licence="CC BY 4.0",
+        files=(
+            File(
+                "banking77/train.csv",
+                sha256="b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b",
+                size=839_073,
+                url=f"{_POLYAI}/train.csv",
+            ),
+            File(
+                "banking77/test.csv",
+                sha256="d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d",
+                size=239_961,
+                url=f"{_POLYAI}/test.csv",
+            ),
+        ),
+    ),
+    DataSet(
+        "clinc150",
+        "table",
+        licence="CC BY 3.0",
+        files=(
+            File(
+                "clinc150/data_full.json",
+                sha256="36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+                size=2_495_390,
+                url=f"{_GITHUB}/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/data_full.json",
             ),
         ),
     ),

@@ -93,7 +93,7 @@ def begin(config: RunConfig, run: Run, settings: TrainSettings, engine: Any) -> 
 def loop(state: State, train_source: Batches, val_source: Batches, seed: int, callbacks: Sequence[Any] = ()) -> None:
     """Evaluate, save, step; again until all steps are done."""
     run, settings, engine, model, optimizer = state.run, state.settings, state.engine, state.model, state.optimizer
-    right = tasks.of(run.config.task).right
+    right = tasks.right(run)
     state.start_clock()
     tell(callbacks, "on_start", state)
     while True:

@@ -20,7 +20,7 @@ from kakehashi.training.settings import TrainingError, TrainSettings
 class Plan:
     """All that training needs, before anything is written.
 
-    codec: the tokenizer, or of images their form and classes. split: the data of both sides; sources: (train,
+    codec: the tokenizer, or of a classifier its form and classes. split: the data of both sides; sources: (train,
     validation), the same as batches. source_text: the learner's code, where the model is theirs. weights: what training
     begins with, from another run; None: the seed decides. seen: the share of the data to validate on that the other run
     was trained on; None where its data are not as they were. n_parameters: of a reference; of a learner's model None.
@@ -61,6 +61,7 @@ def plan(
     data: str | Path | None = None,
     *,
     preset: str | None = None,
+    task: str | None = None,
     seed: int = 1337,
     encoding: str | None = None,
     unit: str | None = None,
@@ -70,6 +71,8 @@ def plan(
     size: int | None = None,
     shift: int | None = None,
     flip: bool | None = None,
+    text: str | None = None,
+    label: str | None = None,
     from_run: str | Path | None = None,
     **settings: Any,
 ) -> Plan:
@@ -77,14 +80,17 @@ def plan(
 
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
     codec, too. data: NAME or PATH, private where it is not a built-in set; None: the DATA of the model's task.
+    task: None: the model's own; "classify": a class is wanted, of which a language model makes its next token; without
+    a model, `tasks.usual_model` of the data.
     settings: fields of TrainSettings. The rest is of single tasks, None where nothing is said.
     Texts and pairs: tokenizer: one, or its file, as `tokenizers.load` takes it; None: a token a character. Nobody knows
     what it was learnt from, so the run is private.
     Language models: encoding, unit: as `data.corpus` takes them. split: "distinct" (Corpus.split), "lecture"
     (Corpus.lecture_split) or "order" (Corpus.order_split); None: distinct. window: tokens in a training window of a model that slides over the text,
     and so how far backpropagation reaches back; longer documents are cut into such pieces; None: 64.
-    Classifiers: size: height and width of the images, in pixels; None: as they are, of a folder 32. shift, flip: how
-    training varies them, see `data.images.Shown`; None: as leaves the classes of these data as they are.
+    Classifiers of texts: text, label: the columns, as `tables.read` takes them; encoding; tokenizer: None: word pieces.
+    Classifiers of images: size: height and width of the images, in pixels; None: as they are, of a folder 32. shift,
+    flip: how training varies them, see `data.images.Shown`; None: as leaves the classes of these data as they are.
     Raises a Mistake: one line that names what is wrong with its value.
     """
     checked = TrainSettings.of(settings)
@@ -93,30 +99,36 @@ def plan(
         raise TrainingError(f"seed must be at least 0 and below 2**63, got {seed}")
     start = None if from_run is None else Run.open(from_run)
     what = start.path if start else model
+    if what is None and task == "classify":
+        what = tasks.usual_model(data)
     if what is None:
         raise TrainingError("say which model to train: a name, a file, or a run to start from")
     resolved = runs.resolve(what)
     family, config = _model(resolved, preset, what)
-    task = tasks.of(family.task)
+    name = tasks.chosen(family, task, what) if start is None else start.config.task
+    chosen = tasks.of(name)
     if checked.engine == "numpy":
-        _require_numpy(resolved, what)
+        _require_numpy(resolved, what, name)
     if start and preset:
         raise TrainingError(f"preset {preset!r} does not go with the weights of {start.path}: leave one of them out")
     if start and tokenizer is not None:
         raise TrainingError(f"the tokenizer of {start.path} goes with its weights: leave tokenizer {tokenizer} out")
+    if start and task is not None and name != tasks.chosen(family, task, what):
+        raise TrainingError(f"task {task} does not go with the weights of {start.path}, whose task is {name!r}")
 
     options = {"encoding": encoding, "unit": unit, "split": split, "window": window, "tokenizer": tokenizer}
-    options |= {"size": size, "shift": shift, "flip": flip}
-    options = {name: value for name, value in options.items() if value is not None}
-    for name in [*options, *(["carry"] if checked.carry else [])]:
-        if name not in task.OPTIONS:
-            raise TrainingError(f"{name} says nothing to {what}, whose task is {family.task!r}: leave it out")
+    options |= {"size": size, "shift": shift, "flip": flip, "text": text, "label": label}
+    options = {option: value for option, value in options.items() if value is not None}
+    for option in [*options, *(["carry"] if checked.carry else [])]:
+        if option not in chosen.OPTIONS:
+            advice = ", or say task classify" if option in ("text", "label") and name == "lm" else ""
+            raise TrainingError(f"{option} says nothing to {what}, whose task is {name!r}: leave it out{advice}")
     if any(each.name == "fused" for each in fields(config)):
         config = replace(config, fused=True)
     if resolved.source is not None:
         _require_config(family, config)
-    ready = task.prepare(
-        family, config, task.DATA if data is None else data, checked, seed, start and start.codec, **options
+    ready = chosen.prepare(
+        family, config, chosen.DATA if data is None else data, checked, seed, start and start.codec, **options
     )
     n_parameters = None if resolved.source is not None else _n_parameters(family, ready.config)
     # float32: weights, gradients, and the averages of the gradients (Muon) and of their squares (AdamW)
@@ -131,7 +143,7 @@ def plan(
     private = ready.spec.private or tokenizer is not None or (start is not None and start.private)
     return Plan(
         RunConfig(
-            task=family.task,  # pyright: ignore[reportArgumentType]: tasks.of has checked it
+            task=name,  # pyright: ignore[reportArgumentType]: tasks.of has checked it
             model=ModelSpec(family.name, asdict(ready.config), resolved.borrowed),
             data=replace(ready.spec, private=private),
             train=asdict(checked),
@@ -208,10 +220,12 @@ def _require_memory(said: Any, n_parameters: int | None, n_bytes: int, device: s
         )
 
 
-def _require_numpy(resolved: Resolved, said: Any) -> None:
-    """Of our models, the NumPy engine has its own copies; a learner's file is written in torch."""
+def _require_numpy(resolved: Resolved, said: Any, task: str) -> None:
+    """Of our models, the NumPy engine has its own copies, which write; a learner's file is written in torch."""
     if resolved.source is not None:
         raise TrainingError(f"engine numpy cannot run {said}, whose model is written in torch: leave engine out")
+    if task == "label" and resolved.family.task == "lm":
+        raise TrainingError(f"engine numpy trains models to write, not {said} to classify: leave engine out")
     ours = numpy_engine.MODELS
     if resolved.family.name not in ours:
         presets = [preset for name in ours for preset in models.find(name).presets]

@@ -8,25 +8,30 @@
     open_test(config, codec, part) -> Batches   a part that training never sees: "test", or of pairs "unseen", what no
                                                 like of was trained on; TrainingError where there is none
     right                                       None, or right(logits, targets) -> (B,) bool: the items of a batch whose
-                                                answer is wholly right; their share is measured beside the loss
+                                                answer is wholly right; their share is measured beside the loss. What
+                                                is measured asks `tasks.right(run)`
 
-A codec stands between what a person gives and the model's numbers: a tokenizer; of images, their form and the classes.
+A codec stands between what a person gives and the model's numbers: a tokenizer; of a classifier, the form of the images
+or texts, and the classes.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kakehashi import tokenizers
-from kakehashi.data import Batches
-from kakehashi.runs import DataSpec
+from kakehashi.data import Batches, unit_of
+from kakehashi.models.protocol import Family
+from kakehashi.runs import DataSpec, Run
 from kakehashi.tokenizers import CharTokenizer, Tokenizer
 from kakehashi.training.settings import TrainingError
 
-NAMES = ("lm", "classify", "seq2seq")
+NAMES = ("lm", "classify", "seq2seq", "label")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,33 @@ def of(task: str) -> ModuleType:
     if task not in NAMES:
         raise TrainingError(f"there is no training for the task {task!r}: the tasks are {', '.join(NAMES)}")
     return import_module(f"kakehashi.training.tasks.{task}")
+
+
+def chosen(family: Family, asked: str | None, said: Any) -> str:
+    """The task that a model is trained for: its own; asked to "classify", a language model labels texts.
+
+    said: the person's word for the model. Raises TrainingError for another wish.
+    """
+    own = family.task
+    if asked is None:
+        return own
+    if asked != "classify":
+        raise TrainingError(f"task must be classify, got {asked!r}: leave it out, and the model's own is taken")
+    if own == "seq2seq":
+        raise TrainingError(f"{said} translates, and cannot classify: choose encoder, a model that writes, or resnet")
+    return "label" if own == "lm" else own
+
+
+def usual_model(data: str | Path | None) -> str:
+    """What classifies these data where nobody says it: of images resnet, of texts the encoder."""
+    images = data is not None and (unit_of(data) == "image" or os.path.isdir(data))
+    return "resnet" if images else "encoder"
+
+
+def right(run: Run) -> Callable[[Any, Any], Any] | None:
+    """`right` of a run's task, which of texts has to know how many classes there are."""
+    found = of(run.config.task).right
+    return partial(found, n_classes=len(run.codec.classes)) if run.config.task == "label" else found
 
 
 def tokenizer_of(said: str | Path | Tokenizer | None, texts: Iterable[str]) -> Tokenizer:
