@@ -82,7 +82,7 @@ def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterato
     """
     lines = Lines(str(path), notes, encoding)
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             try:
                 while chunk := file.read(CHUNK):
                     yield from lines.feed(chunk)
@@ -91,6 +91,13 @@ def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterato
         yield from lines.close()
     except OSError as error:
         raise LogError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The bytes of a file, unpacked where it is packed by gzip."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
 
 
 class Lines:
@@ -206,16 +213,10 @@ def _as_bytes(raw: bytes) -> tuple[str, str]:
     return raw.decode("utf-8", "backslashreplace"), "undecodable"
 
 
-def _open(path: Path) -> BinaryIO:
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
-
-
 def _why_not(path: Path) -> str:
     """What keeps a file from being read as a log; "" where nothing does."""
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             head = file.read(CHUNK)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return "is packed by gzip, and broken"

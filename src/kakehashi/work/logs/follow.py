@@ -1,0 +1,243 @@
+"""Log files that grow, followed: their records as they are written, none lost and none twice.
+
+A file may not be there yet, may be renamed and begun anew, or copied and emptied (both are rotations), may end within a
+line or a record. What is not seen: bytes written and emptied between two looks, of which no copy was made.
+"""
+
+import codecs
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.lines import CHUNK, LONGEST, Lines, Notes, find_files, open_file
+from kakehashi.work.logs.records import Parser, Record, compiled
+
+QUIET = 1.0  # seconds without a byte after which no further line of the last record is waited for
+LINGER = 10.0  # seconds without a byte after which nobody writes any more to a file that was replaced
+MARK = 256  # bytes by which what was read is known again
+
+
+class Follower:
+    """Follows files: `look` gives the records that have come since the last look.
+
+    Begins at the end of files that are there, or with from_start at their beginning. tell(kind, path) is called when
+    something happens to a file: "missing", "found" after that, "replaced", "emptied", "unreadable".
+    encoding, layout, notes: see `records.read`. Raises LogError: a folder, packed or binary files, a layout of no use.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        notes: Notes | None = None,
+        *,
+        encoding: str | None = None,
+        layout: str | None = None,
+        from_start: bool = False,
+        tell: Callable[[str, Path], Any] = lambda kind, path: None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.clock = clock
+        self.newest = clock()  # when the last record came
+        notes = Notes() if notes is None else notes
+
+        def opened(path: Path) -> _Source:
+            lines = Lines(str(path), notes, encoding)
+            return _Source(path, lines, Parser(str(path), notes, compiled(layout)), clock)
+
+        self._files = [_File(path, opened, tell) for path in map(_checked, dict.fromkeys(map(Path, paths)))]
+        for file in self._files:
+            file.open()
+            if file.source and not from_start:
+                file.source.skip()
+
+    def look(self) -> Iterator[Record]:
+        """The records that are whole since the last look, a file after the other."""
+        for file in self._files:
+            for record in file.look():
+                self.newest = self.clock()
+                yield record
+
+    def close(self) -> Iterator[Record]:
+        """What is still open in the files, such as a last line without an end."""
+        for file in self._files:
+            yield from file.close()
+
+    def until_quiet(
+        self, seconds: float, wait: Callable[[float], Any] = time.sleep, every: float = 0.25
+    ) -> Iterator[Record]:
+        """The records as they come, until there was none for so many seconds; the first is waited for without limit.
+
+        wait(every): what passes the time between two looks.
+        """
+        begun = False
+        while not begun or self.clock() - self.newest <= seconds:
+            for record in self.look():
+                begun = True
+                yield record
+            wait(every)
+
+
+class _File:
+    """A path that is followed: the file that it names now, and those that it named before."""
+
+    def __init__(self, path: Path, opened: "Callable[[Path], _Source]", tell: Callable[[str, Path], Any]):
+        self.path = path
+        self.source: _Source | None = None
+        self._old: list[_Source] = []  # replaced, but somebody may still write to them
+        self._opened = opened
+        self._tell = tell
+        self._state = ""  # what was told last of a path that cannot be opened
+
+    def open(self) -> None:
+        """Open the path, where that is possible by now."""
+        self.source = None
+        try:
+            self.source = self._opened(self.path)
+        except OSError as error:
+            state = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+            if state != self._state:
+                self._tell(state, self.path)
+            self._state = state
+            return
+        if self._state:
+            self._tell("found", self.path)
+        self._state = ""
+
+    def look(self) -> Iterator[Record]:
+        for source in list(self._old):
+            yield from source.read()
+            if self.source and source.is_quiet(LINGER):
+                self._old.remove(source)
+                yield from source.close()
+        if self.source is None:
+            self.open()
+        if self.source is None:
+            return
+        if self.source.is_overwritten():
+            self._tell("emptied", self.path)
+            yield from self.source.read_copy()
+            yield from self.source.close()
+            self.open()
+        elif self.source.is_replaced():
+            yield from self.source.read()
+            self._old.append(self.source)
+            self.open()
+            if self.source:
+                self._tell("replaced", self.path)
+        if self.source:
+            yield from self.source.read()
+
+    def close(self) -> Iterator[Record]:
+        for source in [*self._old, *([self.source] if self.source else [])]:
+            yield from source.read()
+            yield from source.close()
+        self._old, self.source = [], None
+
+
+class _Source:
+    """An open file, and how far it was read. Raises OSError where it cannot be opened."""
+
+    def __init__(self, path: Path, lines: Lines, parser: Parser, clock: Callable[[], float]):
+        self.path = path
+        self._file = open(path, "rb", buffering=0)  # a buffer would show what the file was
+        self._lines = lines
+        self._parser = parser
+        self._clock = clock
+        self._at = 0  # bytes read
+        self._mark = b""  # the last of them
+        self._grown = clock()  # when it was last seen to grow
+        self._settled = True  # whether the parser was told that nothing follows
+
+    def skip(self) -> None:
+        """Go to the beginning of the last line that is not whole, or to the end. The first line tells the form."""
+        head = self._file.readline(LONGEST)
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            for _ in self.read():  # its line ends are only found by decoding
+                pass
+            return
+        if not head.endswith(b"\n"):
+            return
+        self._at = end = len(head)
+        for line in self._lines.feed(head):
+            list(self._parser.feed(line))
+        list(self._parser.close())
+        while chunk := self._file.read(CHUNK):
+            if b"\n" in chunk:
+                self._at = end + chunk.rindex(b"\n") + 1
+                self._lines.number += chunk.count(b"\n")
+            end += len(chunk)
+        self._file.seek(max(0, self._at - MARK))
+        self._mark = self._file.read(min(MARK, self._at))
+
+    def read(self) -> Iterator[Record]:
+        """The records that are whole by what the file has more than at the last time."""
+        self._parser.times.latest = datetime.now() + timedelta(days=1)
+        self._file.seek(self._at)
+        yield from self._read(self._file)
+        if not self._settled and self.is_quiet(QUIET):
+            self._settled = True
+            yield from self._parser.close()
+
+    def _read(self, file: Any) -> Iterator[Record]:
+        while chunk := file.read(CHUNK):
+            self._at += len(chunk)
+            self._mark = (self._mark + chunk)[-MARK:]
+            self._grown, self._settled = self._clock(), False
+            for line in self._lines.feed(chunk):
+                yield from self._parser.feed(line)
+
+    def read_copy(self) -> Iterator[Record]:
+        """Of a file that was copied and emptied, what the copy has more than was read; nothing where there is none."""
+        try:
+            siblings = [path for path in self.path.parent.iterdir() if path.name.startswith(self.path.stem)]
+            for path in sorted(siblings, key=lambda path: path.stat().st_mtime, reverse=True):
+                if path != self.path and path.is_file():
+                    with open_file(path) as copy:
+                        if self._is_in(copy):
+                            yield from self._read(copy)
+                            return
+        except (OSError, EOFError, zlib.error):  # somebody moves or packs it meanwhile
+            return
+
+    def close(self) -> Iterator[Record]:
+        """What is still open. The file is closed."""
+        self._file.close()
+        for line in self._lines.close():
+            yield from self._parser.feed(line)
+        yield from self._parser.close()
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Whether it has not grown for so long."""
+        return self._clock() - self._grown > seconds
+
+    def is_overwritten(self) -> bool:
+        """Whether it no longer holds what was read: it was emptied, and perhaps written to since."""
+        return not self._is_in(self._file)
+
+    def is_replaced(self) -> bool:
+        """Whether its path names another file by now, or none."""
+        try:
+            return not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return True
+
+    def _is_in(self, file: Any) -> bool:
+        file.seek(self._at - len(self._mark))
+        return file.read(len(self._mark)) == self._mark
+
+
+def _checked(path: Path) -> Path:
+    """The path, where it can be followed. Raises LogError."""
+    if path.is_dir():
+        raise LogError(f"{path} is a folder: name the files to follow")
+    if path.exists():
+        find_files([path], Notes())  # refuses what is binary
+        with open(path, "rb") as file:
+            if file.read(2) == b"\x1f\x8b":
+                raise LogError(f"{path} is packed by gzip, so it does not grow: `kakehashi logs scan` reads it")
+    return path
