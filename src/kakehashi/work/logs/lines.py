@@ -4,10 +4,11 @@ import codecs
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from kakehashi.work.logs.errors import LogError
 
@@ -38,7 +39,7 @@ class Note:
 
 @dataclass
 class Notes:
-    """What was met on the way, by kind and source.
+    """What was met on the way, by kind and source, and between which times.
 
     Of files: "binary", "unreadable" (passed over, in a folder), "empty", "torn" (it ends without a line end, or packed
     data end too early). Of lines: "encoding NAME" (not UTF-8), "undecodable" (bytes kept as \\xNN), "nul" (zero bytes
@@ -47,12 +48,26 @@ class Notes:
     """
 
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
+    first: datetime | None = None  # the span of the records' times; local ones count as if they were UTC
+    last: datetime | None = None
+    progress: Callable[[str, int], Any] = lambda source, n_bytes: None  # called with what was read of a file so far
+
+    def span(self, time: datetime) -> None:
+        """Widen the span of time by this one."""
+        if self.first is None or _in_utc(time) < _in_utc(self.first):
+            self.first = time
+        if self.last is None or _in_utc(time) > _in_utc(self.last):
+            self.last = time
 
     def add(self, kind: str, source: str, line: int = 0) -> None:
         self.notes.setdefault((kind, source), Note(kind, source, line)).count += 1
 
     def __iter__(self) -> Iterator[Note]:
         return iter(self.notes.values())
+
+
+def _in_utc(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def find_files(paths: Iterable[str | Path], notes: Notes) -> list[Path]:
@@ -80,12 +95,14 @@ def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterato
     encoding: of the lines that are not UTF-8; without it Japanese encodings are told apart line by line.
     Raises LogError: unreadable, an encoding that is not known.
     """
-    lines = Lines(str(path), notes, encoding)
+    lines, n_bytes = Lines(str(path), notes, encoding), 0
     try:
         with open_file(path) as file:
             try:
                 while chunk := file.read(CHUNK):
                     yield from lines.feed(chunk)
+                    n_bytes += len(chunk)
+                    notes.progress(str(path), n_bytes)
             except (EOFError, zlib.error, gzip.BadGzipFile):
                 notes.add("torn", str(path))
         yield from lines.close()

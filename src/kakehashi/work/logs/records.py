@@ -146,6 +146,7 @@ class Parser:
             self.notes.add("long", self.source, record.line_number)
             record = replace(record, message=record.message[:LONGEST_MESSAGE], rest=record.rest[:LONGEST_MESSAGE])
         if (time := record.time) is not None:
+            self.notes.span(time)
             if time.tzinfo is None:
                 self.notes.add("no zone", self.source, record.line_number)
             same_kind = self._before is not None and (self._before.tzinfo is None) == (time.tzinfo is None)
