@@ -20,18 +20,20 @@ SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.g
 class Row:
     """One thing measured.
 
-    ours, peer  in `unit`, medians over `repeats` turns, of the losses on names means over as many seeds
+    ours, peer  in `unit`, medians over `repeats` turns, of what is trained with several seeds means over these; ours is
+                None where it could not be measured
     ratio       the median over turns of ours / peer
     spread      the least and the most of ours
-    goal        "ours < 150" or "ratio >= 0.97"; "" where the figure is for information
+    goal        "ours < 150" or "ratio >= 0.97", or both with a comma; "" where the figure is for information
     command     what was run, so that a person can run it
-    why         why there is no peer, or where the ratio comes from
+    why         why there is no peer, where the ratio comes from, or why nothing was measured
+    details     a table of the row's own: a dict a line, with equal keys; values are words, numbers, (least, most), None
     """
 
     what: str
     unit: str
-    ours: float
-    spread: tuple[float, float]
+    ours: float | None
+    spread: tuple[float, float] | None
     repeats: int
     command: str
     goal: str = ""
@@ -39,14 +41,15 @@ class Row:
     peer_name: str = ""
     ratio: float | None = None
     why: str = ""
+    details: Sequence[dict[str, Any]] = ()
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is reached; None without a goal."""
-        if not self.goal:
+        """Whether the goal is reached; None without a goal, and where nothing was measured."""
+        if not self.goal or self.ours is None:
             return None
-        name, sign, limit = self.goal.split()
-        return SIGNS[sign](getattr(self, name), float(limit))
+        goals = [goal.split() for goal in self.goal.split(", ")]
+        return all(SIGNS[sign](getattr(self, name), float(limit)) for name, sign, limit in goals)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"met": self.met}

@@ -29,37 +29,67 @@ def write(name: str, machine: str, commit: str, rows: Sequence[Row], keep: bool 
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     there = pattern.search(page)
     entries = {}  # what -> its line of the table, and of the list of commands
+    details = {}  # what -> its own table
     if keep and there and there[0].startswith("\n".join(head)):
-        lines = there[0].splitlines()[len(head) :]
+        table, *sections = there[0].removesuffix("\n" + end).split("\n\n### ")
+        lines = table.splitlines()[len(head) :]
         cells = [line for line in lines if line.startswith("| ")]
         commands = [line for line in lines if line.startswith("* ")]
-        entries = {line.split(" | ")[0]: (line, command) for line, command in zip(cells, commands, strict=True)}
+        entries = {_what(line): (line, command) for line, command in zip(cells, commands, strict=True)}
+        details = {_escaped(section.split("\n")[0]): f"\n### {section}" for section in sections}
     for row in rows:
         line = _cells(row, commit)
         why = f". {row.why}" if row.why and row.peer is not None else ""  # without a peer it stands in its place
-        entries[line.split(" | ")[0]] = (line, f"* {row.what}: `{row.command}`{why}")
+        entries[_what(line)] = (line, f"* {row.what}: `{row.command}`{why}")
+        details[_what(line)] = f"\n### {row.what}\n\n{_details(row)}" if row.details else ""
     cells, commands = zip(*entries.values(), strict=True)
-    block = "\n".join([*head, *cells, "", *commands, end])
+    below = [details[what] for what in entries if details.get(what)]
+    block = "\n".join([*head, *cells, "", *commands, *below, end])
     page = pattern.sub(lambda _: block, page) if there else f"{page.rstrip()}\n\n{block}\n"
     atomic_write(PAGE, page)
 
 
 def line(row: Row) -> str:
     """A row as a line for a terminal."""
+    ours = f"not measured: {row.why}" if row.ours is None else f"{_figure(row.ours)} {row.unit}"
     peer = "" if row.peer is None else f", {row.peer_name} {_figure(row.peer)}, ratio {row.ratio:.2f}"
     goal = f" (goal: {row.goal}: {_verdict(row)})" if row.goal else ""
-    return f"{row.what}: {_figure(row.ours)} {row.unit}{peer}{goal}"
+    return f"{row.what}: {ours}{peer}{goal}"
 
 
 def _cells(row: Row, commit: str) -> str:
-    ours = f"{_figure(row.ours)} {row.unit}"
-    if row.repeats > 1:
+    ours = "not measured" if row.ours is None else f"{_figure(row.ours)} {row.unit}"
+    if row.repeats > 1 and row.spread is not None:
         ours += f" ({_figure(row.spread[0])} to {_figure(row.spread[1])})"
     peer = row.why if row.peer is None else f"{_figure(row.peer)} {row.unit}, {row.peer_name}"
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     goal = f"{row.goal}: {_verdict(row)}" if row.goal else ""
-    cells = [row.what, ours, peer, ratio, goal, str(row.repeats), commit]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return _line([row.what, ours, peer, ratio, goal, str(row.repeats), commit])
+
+
+def _details(row: Row) -> str:
+    names = list(row.details[0])
+    body = [_line([_value(values[name]) for name in names]) for values in row.details]
+    return "\n".join([_line(names), "|" + len(names) * "---|", *body])
+
+
+def _value(value: str | float | tuple[float, float] | None) -> str:
+    if isinstance(value, tuple):
+        return " to ".join(map(_figure, value))
+    return "" if value is None else value if isinstance(value, str) else _figure(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_escaped, cells)) + " |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _what(line: str) -> str:
+    """The first cell of a line of a table."""
+    return line.removeprefix("| ").split(" | ")[0]
 
 
 def _figure(value: float) -> str:
@@ -68,4 +98,4 @@ def _figure(value: float) -> str:
 
 
 def _verdict(row: Row) -> str:
-    return "met" if row.met else "not met"
+    return {True: "met", False: "not met", None: "not measured"}[row.met]

@@ -499,3 +499,39 @@ def test_muon_and_adamw_are_compared_at_their_best_rates(parity, monkeypatch):
     (row,) = parity.muon()
     assert row.ours == min(parity.learnt("muon", lr) for lr in parity.RATES["muon"])
     assert row.peer == min(parity.learnt("adamw", lr) for lr in parity.RATES["adamw"])
+
+
+def test_a_goal_of_two_parts_needs_both():
+    assert row("ours >= 3, ratio > 1").met is True
+    assert row("ours >= 3, ratio > 2").met is False
+    assert row("ours >= 4, ratio > 1").met is False
+
+
+def test_what_could_not_be_measured_is_said_and_fails_no_goal(monkeypatch, tmp_path):
+    monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
+    missing = replace(row("ours < 9"), ours=None, spread=None, peer=None, ratio=None, why="there is no data")
+    assert missing.met is None and table.line(missing).startswith("speed: not measured: there is no data")
+    table.write("one", "a machine", "abc", [missing])
+    assert "| speed | not measured | there is no data |" in table.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_row_has_a_table_of_its_own_below_which_stays_with_it(monkeypatch, tmp_path):
+    page = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(table, "PAGE", page)
+    details = [{"method": "a | b", "F1": 0.5, "interval": (0.25, 0.75)}, {"method": "c", "F1": 1.0, "interval": None}]
+    first = replace(row("ours < 9"), what="first | one", details=details)
+    table.write("one", "a machine", "abc", [first, replace(row(), what="second")])
+    below = r"""### first | one
+
+| method | F1 | interval |
+|---|---|---|
+| a \| b | 0.5 | 0.25 to 0.75 |
+| c | 1 |  |
+"""
+    assert page.read_text(encoding="utf-8").count(below) == 1
+    before = page.read_text(encoding="utf-8")
+    table.write("one", "a machine", "def", [replace(row(), what="second", details=details[1:])], keep=True)
+    table.write("one", "a machine", "abc", [replace(row(), what="second")], keep=True)
+    assert page.read_text(encoding="utf-8") == before
+    table.write("one", "a machine", "abc", [replace(first, details=())], keep=True)
+    assert "###" not in page.read_text(encoding="utf-8")
