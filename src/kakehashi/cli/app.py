@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, convert, data, diff, journey, models, tokenizer, tour
+from kakehashi.cli import bench, convert, data, diff, journey, models, predictor, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "runs": models.runs,
     "show": models.show,
     "convert": convert.convert,
+    "export": predictor.export,
     "diff": diff.diff,
     "bench": bench.bench,
 }

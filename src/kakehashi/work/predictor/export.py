@@ -1,0 +1,185 @@
+"""A trained classifier of texts as a folder that is used without Kakehashi: Python and NumPy suffice.
+
+    tool.py        `predict(text)`, and JSON lines on standard input: the file tool.py beside this one, as it stands
+    weights.npz    what was learnt
+    tool.json      tokenizer, classes, threshold, temperature, what it was trained on, figures
+    README.md      for people, in the language in use
+
+Before the folder has its name, the tool has answered every validation text as the run does.
+"""
+
+import io
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from kakehashi import __version__, models, training
+from kakehashi.paths import TEMPORARY, atomic_write
+from kakehashi.runs import Run, RunError, weights_of
+from kakehashi.texts import t
+from kakehashi.work.predictor import tool
+from kakehashi.work.predictor.certainty import softmax
+from kakehashi.work.predictor.errors import PredictorError
+from kakehashi.work.predictor.judging import FILE, TARGET, Report, report
+
+APART = 1e-5  # by which a score of the tool may differ from the run's
+
+
+def export(run: Run, folder: str | Path, *, target: float = TARGET, reviewed: bool = False) -> Report:
+    """Write the tool of a run, whole or not at all; returns how it fares on the validation texts, without baseline.
+
+    target: the precision that its threshold is to reach there. reviewed: a person has seen `review` of a private run.
+    Raises PredictorError for a folder that holds something, a private run not reviewed, a model or tokenizer that the
+    tool has not, or a model that answers otherwise than the tool; RunError for a run of another task.
+    """
+    run.require("label")
+    if run.private and not reviewed:
+        raise PredictorError(f"{run.path} is private: what would leave must be reviewed first")
+    folder = Path(folder)
+    _require_free(folder)
+    kind = _kind(run)
+    made = report(run, target=target, baseline=False)
+    texts = [row.text for row in training.open_split(run.config).val]
+    with _whole(folder) as place:
+        arrays = io.BytesIO()
+        np.savez(arrays, **weights_of(run.load_model()))  # pyright: ignore[reportArgumentType]: names are no options
+        atomic_write(place / "weights.npz", arrays.getvalue())
+        settings = _settings(run, kind, made)
+        atomic_write(place / "tool.json", json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
+        atomic_write(place / "tool.py", Path(tool.__file__).read_bytes())
+        atomic_write(place / "README.md", readme(settings))
+        _require_same(place, texts, made, run)
+    return made
+
+
+def _kind(run: Run) -> str:
+    """The model of the tool that has this run's parameters; a learner's may have them under another name."""
+    kind = run.codec.tokenizer.to_dict()["kind"]
+    if kind not in tool.TOKENIZERS:
+        known = ", ".join(tool.TOKENIZERS)
+        raise PredictorError(
+            f"{run.path} has a tokenizer of the kind {kind!r}, and a tool can have {known}: train again"
+        )
+    shapes = {name: array.shape for name, array in run.load_best().items()}
+    for name in tool.MODELS:
+        if _shapes(name, run.config.model.config) == shapes:
+            return name
+    known = ", ".join(tool.MODELS)
+    raise PredictorError(
+        f"{run.path} has the model {run.config.model.name!r}, and a tool can have {known}, with the parameters of the "
+        f"reference: train one of them"
+    )
+
+
+def _shapes(name: str, config: dict[str, Any]) -> dict[str, tuple[int, ...]] | None:
+    """The parameters of a reference with this config; None where the config is not one of its own."""
+    family = models.find(name)
+    try:
+        checked = TypeAdapter(family.Config).validate_python(config)
+    except ValidationError:
+        return None
+    with torch.device("meta"):  # shapes alone: no memory
+        model = family.Model(checked)
+    found = {}
+    for each, tensor in model.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), (each, tuple(tensor.shape)))  # what is tied stands once
+    return dict(found.values())
+
+
+def _settings(run: Run, kind: str, made: Report) -> dict[str, Any]:
+    """tool.json: what tool.py reads, and what a person may want to know."""
+    form, data = run.codec, run.config.data
+    return {
+        "format": 1,
+        "model": {"name": kind, "config": run.config.model.config},
+        "tokenizer": form.tokenizer.to_dict(),
+        "classes": form.classes,
+        "length": form.length,
+        "temperature": made.model.temperature,
+        "threshold": made.model.threshold.value,
+        "trained_on": {"data": data.name, "sha256": data.sha256, "split": data.split, "private": data.private},
+        "figures": {"texts": made.n, "target": made.target, **made.model.to_dict(), "baseline": _baseline(run)},
+        "made_by": {"run": run.name, "kakehashi": __version__},
+    }
+
+
+def _baseline(run: Run) -> dict[str, Any] | None:
+    """The baseline's figures where the run has been judged beside it: they depend on its data alone."""
+    try:
+        return json.loads(run.read_extra(FILE))["baseline"]
+    except RunError:
+        return None
+
+
+def readme(settings: dict[str, Any]) -> str:
+    """README.md of a tool, by its tool.json."""
+    figures, baseline = settings["figures"], settings["figures"]["baseline"]
+    parts = [
+        t("predictor.readme.what", data=settings["trained_on"]["data"], n=len(settings["classes"])),
+        "\n".join(f"* {name}" for name in settings["classes"]),
+        t("predictor.readme.call"),
+        t("predictor.readme.sure", n=figures["texts"], accuracy=figures["accuracy"], ece=figures["ece"]),
+    ]
+    if baseline is not None:
+        parts.append(t("predictor.readme.baseline", name=baseline["name"], accuracy=baseline["accuracy"]))
+    if settings["threshold"] is None:
+        parts.append(t("predictor.readme.never", target=figures["target"]))
+    else:
+        values = {name: figures[name] for name in ("target", "threshold", "answered", "precision")}
+        parts.append(t("predictor.readme.abstain", **values))
+    parts.append(t("predictor.readme.honest"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _require_same(place: Path, texts: Sequence[str], made: Report, run: Run) -> None:
+    """The tool, in a process of its own, answers each text as the run does."""
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    command = [sys.executable, "-I", "tool.py"]
+    done = subprocess.run(command, cwd=place, input=lines.encode("utf-8"), capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the exported tool failed:\n{done.stderr.decode('utf-8', 'replace')}")
+    probabilities = softmax(made.model.logits, made.model.temperature)  # (N, K)
+    places = {name: i for i, name in enumerate(run.codec.classes)}
+    for text, line, of_run in zip(texts, done.stdout.splitlines(), probabilities, strict=True):
+        said = json.loads(line)
+        chance = of_run[places[said["label"]]] if "label" in said else -1.0
+        # where two classes are as likely, rounding may choose either
+        if max(of_run.max() - chance, abs(said.get("score", 0.0) - chance)) > APART:
+            label, score = run.codec.classes[of_run.argmax()], of_run.max()
+            raise PredictorError(
+                f"{text[:60]!r} is {label!r} ({score:.6f}) to {run.path}, and to the tool {line.decode('utf-8')}: "
+                f"the model computes otherwise than the reference, and only what computes as it does can become a tool"
+            )
+
+
+def _require_free(folder: Path) -> None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise PredictorError(f"{folder} is there already, and not empty: choose another folder")
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside, which takes the name `folder` at the end; of one that fails nothing stays."""
+    place = folder.absolute().with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
+    try:
+        place.mkdir(parents=True)
+        yield place
+        _require_free(folder)
+        if folder.exists():  # empty: Windows renames to no folder that is there
+            folder.rmdir()
+        os.rename(place, folder)
+    except OSError as error:
+        raise PredictorError(f"cannot write {folder}: {error.strerror or error}; choose another place") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
