@@ -6,11 +6,15 @@ Memory does not grow with the sessions: of alarms over the budget only their kin
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from kakehashi.tokenizers.char import END
+from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.detector import Detector, Judged, Nearest
 from kakehashi.work.logs.drain import Drain
 from kakehashi.work.logs.records import Record
+from kakehashi.work.logs.vocabulary import N_BINS
 
 PLACES = 3  # of alarms alike, so many places are kept
 KINDS = 10_000  # of alarms, told apart; what is over counts as one kind
@@ -29,6 +33,30 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What a word of a session stands for.
+
+    kind: "event"; "number", the one at a place (from 1) among an event's, between least and most; "new"; "end".
+    """
+
+    kind: str
+    template: str = ""
+    place: int | None = None
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that is odd, as it is written, and the range that was learnt."""
+
+    written: str
+    place: int  # from 1, among its event's
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
 class Alarm:
     """An alarm, for all that are alike."""
 
@@ -36,8 +64,33 @@ class Alarm:
     judged: Judged  # the worst of them, the first one where several are
     n_alike: int
     places: list[Record]  # of the first ones: the record that is odd, of an end the session's last
-    expected: list[tuple[str, float]]  # words that the model expected in its place, with their probabilities
+    expected: list[tuple[Meaning, float]]  # what the model expected in its place, with probabilities
+    number: Number | None  # of why "parameter"
     nearest: Nearest
+    missing: list[Meaning]  # what the nearest has besides
+    extra: list[Meaning]  # and what it lacks
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a surprise that has no bound is None."""
+        surprise = float(self.judged.surprises[self.judged.word])
+        return {
+            "rank": self.rank,
+            "why": self.judged.why,
+            "n_alike": self.n_alike,
+            **_place(at(self.judged)),
+            "session": self.judged.session.key,
+            "n_records": len(self.judged.session),
+            "surprise": surprise if math.isfinite(surprise) else None,
+            "methods": sorted(self.judged.odd),
+            "number": self.number and asdict(self.number),
+            "expected": [asdict(meaning) | {"probability": p} for meaning, p in self.expected],
+            "nearest": {
+                "count": self.nearest.count,
+                "missing": [asdict(each) for each in self.missing],
+                "extra": [asdict(each) for each in self.extra],
+            },
+            "places": [_place(record) for record in self.places],
+        }
 
 
 @dataclass(frozen=True)
@@ -62,6 +115,18 @@ class Ranking:
     n_sessions: int
     n_lines: int
     table: list[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "alarms": [alarm.to_dict() for alarm in self.alarms],
+            "n_over": self.n_over,
+            "over": self.over and _place(self.over),
+            "n_alarms": self.n_alarms,
+            "n_sessions": self.n_sessions,
+            "n_lines": self.n_lines,
+            "table": [asdict(row) for row in self.table],
+        }
 
 
 class Tally:
@@ -145,7 +210,41 @@ def rank(judged: Iterable[Judged], detector: Detector, budget: int = 20) -> Rank
 def explain(judged: Judged, detector: Detector, rank: int, kind: Kind) -> Alarm:
     """An alarm with what was expected in its place, and the nearest normal session."""
     expected = detector.surprise.expected(" ".join(judged.words), judged.word)
-    return Alarm(rank, judged, kind.count, kind.places, expected, detector.nearest(judged.events))
+    nearest = detector.nearest(judged.events)
+    return Alarm(
+        rank=rank,
+        judged=judged,
+        n_alike=kind.count,
+        places=kind.places,
+        expected=[(meaning(word, detector), p) for word, p in expected],
+        number=_number(judged, detector) if judged.why == "parameter" else None,
+        nearest=nearest,
+        missing=[meaning(word, detector) for word in nearest.missing],
+        extra=[meaning(word, detector) for word in nearest.extra],
+    )
+
+
+def meaning(word: str, detector: Detector) -> Meaning:
+    """What a word that the model knows stands for."""
+    if word in (END, UNKNOWN):
+        return Meaning("end" if word == END else "new")
+    event, _, bin = word.partition("=")
+    id, _, place = event.removeprefix("E").partition(".")
+    group = detector.drain.groups.get(int(id))
+    template = group.template if group else event
+    if not bin:
+        return Meaning("event", template)
+    edges = detector.vocabulary.bins[int(id)][int(place) - 1].edges
+    number = len(edges) - 1 if bin == f"b{N_BINS}" else int(bin.removeprefix("b"))  # the last is always b8
+    return Meaning("number", template, int(place), edges[number - 1], edges[number])
+
+
+def _number(judged: Judged, detector: Detector) -> Number:
+    """The number of a session that is odd."""
+    id, _, place = judged.words[judged.word].partition("=")[0].removeprefix("E").partition(".")
+    written = detector.drain.parameters(detector.drain.groups[int(id)], at(judged).message)[int(place) - 1][1]
+    edges = detector.vocabulary.bins[int(id)][int(place) - 1].edges
+    return Number(written, int(place), edges[0], edges[-1])
 
 
 def at(judged: Judged) -> Record:
@@ -158,3 +257,13 @@ def badness(judged: Judged) -> tuple[float, int]:
     level = at(judged).level
     surprise = float(judged.surprises[judged.word])
     return (-math.inf if math.isnan(surprise) else surprise, SEVERITY.index(level) if level in SEVERITY else -1)
+
+
+def _place(record: Record) -> dict[str, Any]:
+    return {
+        "source": record.source,
+        "line": record.line_number,
+        "time": record.time and record.time.isoformat(),
+        "level": record.level,
+        "message": record.message,
+    }
