@@ -57,14 +57,18 @@ def data_show(
     name: Annotated[str, typer.Argument(help=t("cli.data.what"))],
     encoding: Annotated[str | None, typer.Option(help=t("cli.train.encoding"))] = None,
     unit: Annotated[str | None, typer.Option(help=t("cli.data.unit"))] = None,
+    text: Annotated[str | None, typer.Option(help=t("cli.train.text"))] = None,
+    label: Annotated[str | None, typer.Option(help=t("cli.train.label"))] = None,
 ) -> None:
     from kakehashi.data import unit_of
 
-    kind = unit or unit_of(name)
+    kind = unit or ("table" if text or label else unit_of(name))
     if kind == "image":
         facts, some = images_in(name)
     elif kind == "pair":
         facts, some = pairs_in(name, encoding)
+    elif kind == "table":
+        facts, some = classes_in(name, text, label, encoding)
     else:
         facts, some = texts_in(name, encoding, unit)
     rows = [[key, ", ".join(value) if isinstance(value, list) else value] for key, value in facts.items()]
@@ -97,6 +101,20 @@ def pairs_in(name: str, encoding: str | None) -> tuple[dict[str, Any], list[str]
     some = split.train[:: max(1, len(split.train) // 8)][:8]  # from all over the part
     facts = {part: len(pairs) for part, pairs in split.apart.items()}
     return described(found, split, facts), [f"{source[:80]}  ->  {target[:80]}" for source, target in some]
+
+
+def classes_in(
+    name: str, text: str | None, label: str | None, encoding: str | None
+) -> tuple[dict[str, Any], list[str]]:
+    """What a table of texts with classes holds, and some of them."""
+    from kakehashi.cli.samples import short
+    from kakehashi.data import tables
+
+    found = tables.read(name, text, label, encoding)
+    split = found.split()
+    some = split.train[:: max(1, len(split.train) // 8)][:8]  # from all over the part
+    facts = {"texts": len(found.texts), "classes": list(found.classes), **split.said}
+    return described(found, split, facts), [f"{short(row.text, 80)}  ->  {row.label}" for row in some]
 
 
 def images_in(name: str) -> tuple[dict[str, Any], list[str]]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -98,7 +97,7 @@ def train(
         sources = training.open_sources(made.config, made.codec, parts)
     else:
         plan = training.plan(
-            model or ("gpt2" if task is None else None),
+            model or (None if task == "classify" else "gpt2"),
             data,
             task=task,
             text=text,
@@ -213,8 +212,11 @@ def translate(
 
 def lines_of_stdin() -> Iterator[list[str]]:
     """Each line as soon as it is there."""
-    for line in sys.stdin:
-        yield [line.rstrip("\r\n")]
+    try:
+        for line in sys.stdin:
+            yield [line.rstrip("\r\n")]
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(t("cli.stdin", encoding=error.encoding, byte=error.object[error.start])) from None
 
 
 def classify(
@@ -242,6 +244,7 @@ def classify(
 
 def classify_texts(run: "Run", texts: list[str] | None, device: str) -> None:
     """The likeliest classes of the texts, or of each line of standard input."""
+    from kakehashi.cli.samples import short
     from kakehashi.inference import classify_texts
 
     found = []
@@ -249,7 +252,7 @@ def classify_texts(run: "Run", texts: list[str] | None, device: str) -> None:
         model = run.load_model()
         for some in [texts] if texts else lines_of_stdin():
             for text, answer in zip(some, classify_texts(model, run.form, some, device), strict=True):
-                console.say(f"{shorten(text, 60, placeholder=' ...')}: {likely(answer)}")
+                console.say(f"{short(text, 60)}: {likely(answer)}")
                 found.append({"text": text, "classes": listed(answer)})
     console.result({"run": str(run.path), "texts": found})
 

@@ -1,6 +1,5 @@
 """What samples.md shows of a run, by its task: a function each."""
 
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,8 +96,14 @@ def labels(run: "Run", split: Any, val: "Batches") -> str:
 
 
 def cell(text: str) -> str:
-    """A text in a cell of a table, in one line."""
-    return shorten(text, 100, placeholder=" ...").replace("|", "\\|")
+    """A text in a cell of a table."""
+    return short(text, 100).replace("|", "\\|")
+
+
+def short(text: str, most: int) -> str:
+    """The beginning of a text, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]} ..."
 
 
 SAMPLES = {"lm": texts, "seq2seq": translations, "classify": classes, "label": labels}

@@ -10,10 +10,10 @@ Pairs of texts are read by `read_pairs` and cut by PairSource; images by `images
 classes by `tables.read` and tables.Labelled.
 """
 
-from kakehashi.data.batches import Batch, Batches, Lanes, Source, sources
+from kakehashi.data.batches import Batch, Batches, Lanes, Source, rectangle, sources
 from kakehashi.data.corpora import LECTURE, ORDER, Corpus, Split, corpus
 from kakehashi.data.errors import DataError
-from kakehashi.data.pairs import Pairs, PairSource, PairSplit, read_pairs, rectangle, training_texts
+from kakehashi.data.pairs import Pairs, PairSource, PairSplit, read_pairs, training_texts
 from kakehashi.data.sets import DataSet, catalogue, find, get, unit_of
 from kakehashi.data.text import detect, read_text
 

@@ -11,7 +11,7 @@ The unit says where the cuts are. "document": after each END, so nothing is lear
 block_size positions.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -189,6 +189,15 @@ def _cut(sizes: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     starts = np.repeat(sizes.cumsum() - sizes, pieces) + nth * block_size
     lengths = np.minimum(np.repeat(sizes, pieces) - nth * block_size, block_size)
     return starts, lengths
+
+
+def rectangle(rows: Sequence[Sequence[int]], fill: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of numbers, filled on the right to the longest: (B, T) int64, and (B, T) bool: True = a row's own."""
+    lengths = np.array([len(row) for row in rows])
+    own = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    tokens = np.full(own.shape, fill, dtype=np.int64)
+    tokens[own] = np.concatenate(rows)
+    return tokens, own
 
 
 def items(step: int, batch_size: int, n_items: int, seed: int) -> np.ndarray:

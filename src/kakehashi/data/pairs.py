@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kakehashi.data import dates, sets
-from kakehashi.data.batches import IGNORE, Batch, Encoder
+from kakehashi.data import dates, sets, tables
+from kakehashi.data.batches import IGNORE, Batch, Encoder, rectangle
 from kakehashi.data.corpora import Split, corpus
 from kakehashi.data.dates import Pair
 from kakehashi.data.errors import DataError
@@ -70,10 +70,13 @@ def read_pairs(name_or_path: str | Path, encoding: str | None = None) -> Pairs:
 
 def training_texts(name_or_path: str | Path, encoding: str | None = None, seed: int = 1337) -> tuple[str, list[str]]:
     """The name of data, and what a tokenizer may learn from: a text's documents; of pairs, which a FILE.tsv is said to
-    hold, both sides of those that are trained on with this seed.
+    hold, both sides of those that are trained on with this seed, and of a set of texts with classes those texts.
 
     Raises DataError.
     """
+    if sets.unit_of(name_or_path) == "table":
+        found = tables.read(name_or_path)
+        return found.name, [row.text for row in found.split(seed).train]
     if sets.unit_of(name_or_path) == "pair":
         found = read_pairs(name_or_path, encoding)
         return found.name, [text for pair in found.split(seed).train for text in pair]
@@ -137,15 +140,6 @@ def _encoded(text: str, tokenizer: Encoder) -> list[int]:
             f"cut it into sentences, or choose a tokenizer of longer tokens"
         )
     return tokens
-
-
-def rectangle(rows: Sequence[Sequence[int]], fill: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of numbers, filled on the right to the longest: (B, T) int64, and (B, T) bool: True = a row's own."""
-    lengths = np.array([len(row) for row in rows])
-    own = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
-    tokens = np.full(own.shape, fill, dtype=np.int64)
-    tokens[own] = np.concatenate(rows)
-    return tokens, own
 
 
 def _lines(known: sets.DataSet) -> dict[str, tuple[Pair, ...]]:

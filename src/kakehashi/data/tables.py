@@ -26,10 +26,9 @@ import numpy as np
 
 from kakehashi import tokenizers
 from kakehashi.data import sets
-from kakehashi.data.batches import IGNORE, Batch, items
+from kakehashi.data.batches import IGNORE, Batch, items, rectangle
 from kakehashi.data.corpora import Split
 from kakehashi.data.errors import DataError
-from kakehashi.data.pairs import rectangle
 from kakehashi.data.text import decode, read_bytes
 from kakehashi.tokenizers import Tokenizer, TokenizerError
 

@@ -86,8 +86,9 @@ def plan(
     Texts and pairs: tokenizer: one, or its file, as `tokenizers.load` takes it; None: a token a character. Nobody knows
     what it was learnt from, so the run is private.
     Language models: encoding, unit: as `data.corpus` takes them. split: "distinct" (Corpus.split), "lecture"
-    (Corpus.lecture_split) or "order" (Corpus.order_split); None: distinct. window: tokens in a training window of a model that slides over the text,
-    and so how far backpropagation reaches back; longer documents are cut into such pieces; None: 64.
+    (Corpus.lecture_split) or "order" (Corpus.order_split); None: distinct. window: tokens in a training window of a
+    model that slides over the text, and so how far backpropagation reaches back; longer documents are cut into such
+    pieces; None: 64.
     Classifiers of texts: text, label: the columns, as `tables.read` takes them; encoding; tokenizer: None: word pieces.
     Classifiers of images: size: height and width of the images, in pixels; None: as they are, of a folder 32. shift,
     flip: how training varies them, see `data.images.Shown`; None: as leaves the classes of these data as they are.
@@ -121,7 +122,8 @@ def plan(
     options = {option: value for option, value in options.items() if value is not None}
     for option in [*options, *(["carry"] if checked.carry else [])]:
         if option not in chosen.OPTIONS:
-            advice = ", or say task classify" if option in ("text", "label") and name == "lm" else ""
+            advice = {"lm": ", or say task classify", "classify": ", or choose the encoder, which classifies texts"}
+            advice = advice.get(name, "") if option in ("text", "label") else ""
             raise TrainingError(f"{option} says nothing to {what}, whose task is {name!r}: leave it out{advice}")
     if any(each.name == "fused" for each in fields(config)):
         config = replace(config, fused=True)

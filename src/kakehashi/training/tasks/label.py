@@ -17,9 +17,9 @@ from kakehashi.data import tables
 from kakehashi.data.tables import Form, Labelled, Row, TableSplit
 from kakehashi.models.protocol import Family
 from kakehashi.runs import DataSpec, RunConfig
-from kakehashi.tokenizers import WordPieceTokenizer, load
+from kakehashi.tokenizers import Tokenizer, WordPieceTokenizer
 from kakehashi.training.settings import TrainingError, TrainSettings
-from kakehashi.training.tasks import Prepared, require_unchanged
+from kakehashi.training.tasks import Prepared, require_unchanged, tokenizer_of
 
 DATA = "banking77"
 OPTIONS = ("text", "label", "encoding", "tokenizer")
@@ -37,7 +37,7 @@ def prepare(
     text: str | None = None,
     label: str | None = None,
     encoding: str | None = None,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | Tokenizer | None = None,
 ) -> Prepared:
     """The texts as tokens, their classes as numbers. codec: the form of the run to start from; None: a new one.
 
@@ -47,7 +47,7 @@ def prepare(
     split = found.split(seed)
     if codec is None:
         texts = [row.text for row in split.train]
-        pieces = WordPieceTokenizer.train(texts, PIECES) if tokenizer is None else load(tokenizer)
+        pieces = WordPieceTokenizer.train(texts, PIECES) if tokenizer is None else tokenizer_of(tokenizer, texts)
         codec = Form.of(split.classes, pieces, texts, getattr(config, "block_size", None))
         n_tokens, n_classes = pieces.vocab_size, len(codec.classes)
         if tables.reads_on(asdict(config)):
@@ -86,11 +86,10 @@ def open_sources(config: RunConfig, codec: Form, split: TableSplit) -> tuple[Lab
 
 
 def open_test(config: RunConfig, codec: Form, part: str) -> Labelled:
-    """The texts that training never sees. Raises TrainingError where there are none, or of classes never learnt."""
+    """The texts that training never sees. Raises DataError where there are none, TrainingError for other classes."""
     spec = config.data
-    if part != "test" or spec.private:
-        parts = "training and validation" + ("" if spec.private else " and test")
-        raise TrainingError(f"{spec.name} has no part {part!r}: it is divided into {parts}")
+    if part != "test":
+        raise TrainingError(f"{spec.name} has no part {part!r}: its parts are train, val and test")
     found = tables.read(spec.source, spec.text, spec.label, spec.encoding, "test")
     if unknown := sorted(set(found.labels) - set(codec.classes)):
         raise TrainingError(f"the test has classes that were not learnt: {', '.join(unknown)}")
