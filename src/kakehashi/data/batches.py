@@ -191,10 +191,13 @@ def _cut(sizes: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     return starts, lengths
 
 
-def rectangle(rows: Sequence[Sequence[int]], fill: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of numbers, filled on the right to the longest: (B, T) int64, and (B, T) bool: True = a row's own."""
-    lengths = np.array([len(row) for row in rows])
-    own = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+def rectangle(rows: Sequence[Sequence[int]], fill: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of numbers, filled to the longest on the right, or the left: (B, T) int64, and (B, T) bool: True = a row's
+    own.
+    """
+    lengths = np.array([len(row) for row in rows])[:, None]  # (B, 1)
+    places = np.arange(lengths.max())
+    own = places >= len(places) - lengths if left else places < lengths  # (B, T)
     tokens = np.full(own.shape, fill, dtype=np.int64)
     tokens[own] = np.concatenate(rows)
     return tokens, own

@@ -157,14 +157,7 @@ class Form:
 
         Padding fills the right; with `left`, as a language model reads, the left.
         """
-        return self.filled([self.encode(text)[: self.length] for text in texts], left)
-
-    def filled(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of tokens as `numbers` gives them."""
-        if not left:
-            return rectangle(rows, self.tokenizer.end)
-        tokens, real = rectangle([row[::-1] for row in rows], self.tokenizer.end)
-        return np.ascontiguousarray(tokens[:, ::-1]), np.ascontiguousarray(real[:, ::-1])
+        return rectangle([self.encode(text)[: self.length] for text in texts], self.tokenizer.end, left)
 
     def to_dict(self) -> dict[str, Any]:
         tokenizer = self.tokenizer.to_dict()
@@ -234,7 +227,7 @@ class Labelled:
             yield self._gather(np.arange(i, min(i + batch_size, self.n_items)))
 
     def _gather(self, places: np.ndarray) -> Batch:
-        tokens, real = self.form.filled([self._tokens[i] for i in places], self.left)
+        tokens, real = rectangle([self._tokens[i] for i in places], self.form.tokenizer.end, self.left)
         targets = self.labels[places]
         if self.left:
             targets = np.full(tokens.shape, IGNORE)
