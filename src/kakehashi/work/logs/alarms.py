@@ -5,7 +5,7 @@ Memory does not grow with the sessions: of alarms over the budget only their kin
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,11 +14,13 @@ from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.detector import Detector, Judged, Nearest
 from kakehashi.work.logs.drain import Drain
 from kakehashi.work.logs.records import Record
-from kakehashi.work.logs.vocabulary import N_BINS
+from kakehashi.work.logs.vocabulary import LEARNT, N_BINS, is_event
 
 PLACES = 3  # of alarms alike, so many places are kept
 KINDS = 10_000  # of alarms, told apart; what is over counts as one kind
 SEVERITY = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL")
+
+OURS = ("both", "model", "parameter")  # the other methods stand beside them
 
 Signature = tuple[str, ...]
 
@@ -182,12 +184,8 @@ class Tally:
         )
 
     def table(self) -> list[Row]:
-        """What each method says, in the order of the detector's."""
-        per_line, per_session = 1000 / max(self.n_lines, 1), 1 / max(self.n_sessions, 1)
-        return [
-            Row(name, n := self.odd[name], n * per_session, n * per_line, held_out)
-            for name, held_out in self._detector.held_out.items()
-        ]
+        """What each method says of the sessions so far, the shipped verdict first."""
+        return _table(self.odd, self.n_sessions, self.n_lines, self._detector)
 
     def _signature(self, judged: Judged) -> Signature:
         word = judged.word
@@ -205,6 +203,28 @@ def rank(judged: Iterable[Judged], detector: Detector, budget: int = 20) -> Rank
     for each in judged:
         tally.add(each)
     return tally.ranking()
+
+
+def normal(detector: Detector) -> tuple[list[str], list[str]]:
+    """The normal sessions that the model learnt, and those that were held out."""
+    cut = int(LEARNT * len(detector.normal))
+    return detector.normal[:cut], detector.normal[cut:]
+
+
+def held_out(detector: Detector) -> list[Row]:
+    """What each method says of the normal sessions that were held out: all of it false alarms."""
+    sessions = normal(detector)[1]
+    n_lines = sum(is_event(word) for session in sessions for word in session.split())
+    n_alarms = {name: round(share * len(sessions)) for name, share in detector.held_out.items()}
+    return _table(n_alarms, len(sessions), n_lines, detector)
+
+
+def _table(n_alarms: Mapping[str, int], n_sessions: int, n_lines: int, detector: Detector) -> list[Row]:
+    names = sorted(detector.held_out, key=lambda name: OURS.index(name) if name in OURS else len(OURS))
+    return [
+        Row(name, n := n_alarms[name], n / max(n_sessions, 1), 1000 * n / max(n_lines, 1), detector.held_out[name])
+        for name in names
+    ]
 
 
 def explain(judged: Judged, detector: Detector, rank: int, kind: Kind) -> Alarm:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from kakehashi.work.logs.detector import Detector, Judged
 from kakehashi.work.logs.errors import LogError
 from kakehashi.work.logs.lines import CHUNK, LONGEST, Lines, Notes, find_files, open_file
 from kakehashi.work.logs.records import Parser, Record, compiled
@@ -80,6 +81,16 @@ class Follower:
                 begun = True
                 yield record
             wait(every)
+
+
+def watch(
+    detector: Detector, follower: Follower, idle: float, wait: Callable[[float], Any] = time.sleep
+) -> Iterator[Judged]:
+    """Sessions judged as soon as they have ended, without end: after `idle` seconds without a record, by the log's own
+    clock, and where nothing at all comes by ours."""
+    while True:
+        for session in detector.sessions(follower.until_quiet(idle, wait), idle=idle):
+            yield from detector.judge([session])
 
 
 class _File:
