@@ -17,7 +17,7 @@ from kakehashi import source, texts
 from kakehashi.cli import console
 from kakehashi.journey import stations
 
-GROUPS = ["data", "tokenizer", "fault"]
+GROUPS = ["data", "tokenizer", "fault", "logs"]
 COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "translate", "classify", "eval", "runs"]
 COMMANDS += ["show", "convert", "bench", "diff", *GROUPS]
 TOKENS = ["tokenizer", "show", "é 架け橋 😀"]

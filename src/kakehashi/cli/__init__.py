@@ -4,6 +4,7 @@
     models.py     train  sample  translate  classify  eval  runs  show  data
     convert.py    convert
     diff.py       diff
+    logs.py       logs fit|scan|watch|accept
     journey.py    start  grade  hint  reset  fault
     tour.py       tour
     bench.py      bench

@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, convert, data, diff, journey, models, predictor, tokenizer, tour
+from kakehashi.cli import bench, convert, data, diff, journey, logs, models, predictor, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -35,7 +35,7 @@ COMMANDS = {
     "diff": diff.diff,
     "bench": bench.bench,
 }
-GROUPS = {"data": data.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault}
+GROUPS = {"data": data.data, "tokenizer": tokenizer.tokenizer, "fault": journey.fault, "logs": logs.logs}
 
 
 for name in (*COMMANDS, *GROUPS):
