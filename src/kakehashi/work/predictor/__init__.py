@@ -5,9 +5,9 @@ threshold below which it abstains, and a folder to use it from that needs NumPy 
 from kakehashi.work.predictor.baseline import Baseline
 from kakehashi.work.predictor.certainty import Threshold
 from kakehashi.work.predictor.errors import PredictorError
-from kakehashi.work.predictor.export import export
+from kakehashi.work.predictor.exporting import export
 from kakehashi.work.predictor.judging import Judged, Outside, Report, report
-from kakehashi.work.predictor.review import Review, review
+from kakehashi.work.predictor.reviewing import Review, review
 
 __all__ = [
     "Baseline",

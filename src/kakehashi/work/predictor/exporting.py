@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,14 @@ def export(run: Run, folder: str | Path, *, target: float = TARGET, reviewed: bo
         raise PredictorError(f"{run.path} is private: what would leave must be reviewed first")
     folder = Path(folder)
     _require_free(folder)
-    kind = _kind(run)
+    model = _model(run)
     made = report(run, target=target, baseline=False)
     texts = [row.text for row in training.open_split(run.config).val]
     with _whole(folder) as place:
         arrays = io.BytesIO()
         np.savez(arrays, **weights_of(run.load_model()))  # pyright: ignore[reportArgumentType]: names are no options
         atomic_write(place / "weights.npz", arrays.getvalue())
-        settings = _settings(run, kind, made)
+        settings = _settings(run, model, made)
         atomic_write(place / "tool.json", json.dumps(settings, ensure_ascii=False, indent=1) + "\n")
         atomic_write(place / "tool.py", Path(tool.__file__).read_bytes())
         atomic_write(place / "README.md", readme(settings))
@@ -63,8 +64,8 @@ def export(run: Run, folder: str | Path, *, target: float = TARGET, reviewed: bo
     return made
 
 
-def _kind(run: Run) -> str:
-    """The model of the tool that has this run's parameters; a learner's may have them under another name."""
+def _model(run: Run) -> dict[str, Any]:
+    """The name and the config of the tool's model that has this run's parameters; a learner's file has any name."""
     kind = run.codec.tokenizer.to_dict()["kind"]
     if kind not in tool.TOKENIZERS:
         known = ", ".join(tool.TOKENIZERS)
@@ -73,8 +74,9 @@ def _kind(run: Run) -> str:
         )
     shapes = {name: array.shape for name, array in run.load_best().items()}
     for name in tool.MODELS:
-        if _shapes(name, run.config.model.config) == shapes:
-            return name
+        config = _config(name, run.config.model.config)
+        if config is not None and _shapes(name, config) == shapes:
+            return {"name": name, "config": asdict(config)}
     known = ", ".join(tool.MODELS)
     raise PredictorError(
         f"{run.path} has the model {run.config.model.name!r}, and a tool can have {known}, with the parameters of the "
@@ -82,27 +84,30 @@ def _kind(run: Run) -> str:
     )
 
 
-def _shapes(name: str, config: dict[str, Any]) -> dict[str, tuple[int, ...]] | None:
-    """The parameters of a reference with this config; None where the config is not one of its own."""
-    family = models.find(name)
+def _config(name: str, values: dict[str, Any]) -> Any:
+    """A reference's Config with these values; None where they are not for it."""
     try:
-        checked = TypeAdapter(family.Config).validate_python(config)
+        return TypeAdapter(models.find(name).Config).validate_python(values)
     except ValidationError:
         return None
+
+
+def _shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
+    """The parameters of a reference."""
     with torch.device("meta"):  # shapes alone: no memory
-        model = family.Model(checked)
+        model = models.find(name).Model(config)
     found = {}
     for each, tensor in model.state_dict(keep_vars=True).items():
         found.setdefault(id(tensor), (each, tuple(tensor.shape)))  # what is tied stands once
     return dict(found.values())
 
 
-def _settings(run: Run, kind: str, made: Report) -> dict[str, Any]:
+def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
     """tool.json: what tool.py reads, and what a person may want to know."""
     form, data = run.codec, run.config.data
     return {
         "format": 1,
-        "model": {"name": kind, "config": run.config.model.config},
+        "model": model,
         "tokenizer": form.tokenizer.to_dict(),
         "classes": form.classes,
         "length": form.length,
@@ -173,13 +178,22 @@ def _whole(folder: Path) -> Iterator[Path]:
     """A folder beside, which takes the name `folder` at the end; of one that fails nothing stays."""
     place = folder.absolute().with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
     try:
-        place.mkdir(parents=True)
+        with _writing(folder):
+            place.mkdir(parents=True)
         yield place
         _require_free(folder)
-        if folder.exists():  # empty: Windows renames to no folder that is there
-            folder.rmdir()
-        os.rename(place, folder)
-    except OSError as error:
-        raise PredictorError(f"cannot write {folder}: {error.strerror or error}; choose another place") from error
+        with _writing(folder):
+            if folder.exists():  # empty: Windows renames to no folder that is there
+                folder.rmdir()
+            os.rename(place, folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A disk that refuses becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise PredictorError(f"cannot write {folder}: {error.strerror or error}; choose another place") from error

@@ -1,0 +1,271 @@
+"""The exported tool: it runs without us, answers as the run does, whatever it is fed, and leaves only after review."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from predictor_cases import STRANGERS, trained_run
+
+from kakehashi import models, texts, training
+from kakehashi.cli import predictor as face
+from kakehashi.inference import text_logits
+from kakehashi.paths import TEMPORARY
+from kakehashi.runs import Run
+from kakehashi.work import predictor
+from kakehashi.work.predictor import PredictorError, certainty, exporting, review
+from kakehashi.work.predictor.reviewing import is_telling
+
+TEXTS = [
+    "my card is lost",
+    "",
+    "ｶｰﾄﾞが届かない",
+    "カードが届かない",
+    "ＰＩＮを忘れた",
+    "  \n ",
+    *STRANGERS,
+    "送金 " * 30_000,
+]
+# what runs a file as a program while nothing but NumPy and the standard library can be imported, and no socket opened
+GUARD = """
+import runpy, socket, sys
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in (*sys.stdlib_module_names, "numpy"):
+            raise ImportError(f"{name} is neither NumPy nor of the standard library")
+def refuse(*given, **named):
+    raise OSError("a socket was opened")
+sys.meta_path.insert(0, Only())
+socket.socket = refuse
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def command(folder: Path) -> list[str]:
+    return [sys.executable, "-I", "-c", GUARD, str(folder / "tool.py")]
+
+
+def ask(folder: Path, lines: bytes) -> list[dict]:
+    """What the tool answers, where the locale knows ASCII alone."""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = subprocess.run(command(folder), input=lines, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return trained_run(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def tool(run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tools") / "made" / "tool"
+    predictor.export(run, folder, reviewed=True)
+    return folder
+
+
+# --- The tool ---
+
+
+def test_it_answers_as_the_run_without_anything_but_numpy(run, tool):
+    settings = json.loads((tool / "tool.json").read_text(encoding="utf-8"))
+    logits = text_logits(run.load_model(), run.codec, TEXTS).numpy()
+    probabilities = certainty.softmax(logits, settings["temperature"])
+    answers = ask(tool, "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode("utf-8"))
+    for answer, chances in zip(answers, probabilities, strict=True):
+        assert answer["label"] == run.codec.classes[chances.argmax()]
+        assert answer["score"] == pytest.approx(chances.max(), abs=1e-5)
+        assert answer["abstain"] == (answer["score"] < settings["threshold"])
+    assert answers[2] == answers[3]  # half-width kana
+
+
+def test_a_line_that_is_wrong_is_answered_and_the_next_one_is_read(tool):
+    good = '{"text": "カードを忘れた"}'.encode()
+    bad = [b"", b"{", b"\xff\xfe", b"5", b"null", b"{}", b'{"text": 5}', b"[" * 100_000, b"1" * 5000, b"NaN"]
+    told, string, *errors, last = ask(tool, b"\n".join(["\ufeff".encode() + good, good[9:-1], *bad, good]))
+    assert told == string == last and "label" in told
+    assert [list(each) for each in errors] == [["error"]] * len(bad)
+    assert all(isinstance(each["error"], str) and each["error"] for each in errors)
+
+
+def test_surrogates_and_control_characters_are_read(tool):
+    answers = ask(tool, rb'"\ud83d \u0000 \u202e card"' + b"\n" + rb'{"text": "\udfff"}' + b"\n")
+    assert [set(answer) for answer in answers] == [{"label", "score", "abstain"}] * 2
+
+
+def test_each_answer_comes_at_once(tool):
+    with subprocess.Popen(command(tool), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for _ in range(3):
+            process.stdin.write(b'"card"\n')
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["label"] == "card"
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_it_is_a_function_too(tool):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from tool import predict; print(predict('PIN')['label'])"
+    done = subprocess.run([sys.executable, "-I", "-c", code, str(tool)], capture_output=True, text=True, check=True)
+    assert done.stdout == "code\n"
+
+
+def test_without_a_threshold_it_always_abstains(run, tmp_path, monkeypatch):
+    exact = certainty.Threshold.reaching
+    never = classmethod(lambda cls, target, score, right: exact(target, score, np.zeros_like(right)))
+    monkeypatch.setattr(certainty.Threshold, "reaching", never)
+    made = predictor.export(run, tmp_path / "tool", reviewed=True)
+    assert made.model.threshold.value is None and made.model.answered == 0
+    (answer,) = ask(tmp_path / "tool", b'"my card"\n')
+    assert answer["abstain"] is True and answer["label"] == "card"
+
+
+@pytest.mark.parametrize(
+    ("model", "reference"),
+    [("lstm-names", "recurrent"), ("gru-char", "recurrent"), ("rnn-char", "recurrent"), ("gpt2-nano", "gpt2")],
+)
+def test_a_language_model_becomes_a_tool_that_answers_as_it_does(model, reference, tmp_path):
+    run = trained_run(tmp_path, model, steps=2)
+    predictor.export(run, tmp_path / "tool", reviewed=True)  # compares every validation text
+    lines = "".join(json.dumps(text) + "\n" for text in TEXTS).encode("utf-8")
+    answers = ask(tmp_path / "tool", lines)
+    settings = json.loads((tmp_path / "tool" / "tool.json").read_text(encoding="utf-8"))
+    assert settings["model"]["name"] == reference
+    logits = text_logits(run.load_model(), run.codec, TEXTS).numpy()
+    probabilities = certainty.softmax(logits, settings["temperature"])
+    assert [each["score"] for each in answers] == pytest.approx(probabilities.max(1), abs=1e-5)
+
+
+def test_a_tokenizer_of_characters_goes_along(tmp_path):
+    from kakehashi.tokenizers import CharTokenizer, save
+
+    save(CharTokenizer.train(["".join(map(chr, range(32, 127)))]), tmp_path / "letters.json")
+    rows = [f"{word} {i},{label}" for i in range(20) for word, label in (("card", "a"), ("money", "b"))]
+    (tmp_path / "ascii.csv").write_text("text,label\n" + "\n".join(rows), encoding="utf-8")
+    plan = training.plan(
+        "encoder-tiny", tmp_path / "ascii.csv", task="classify", steps=2, tokenizer=tmp_path / "letters.json"
+    )
+    run = plan.create(tmp_path)
+    training.train(run.config, run, sources=plan.sources)
+    predictor.export(run, tmp_path / "tool", reviewed=True)
+    known, unknown = ask(tmp_path / "tool", '"card"\n"カード"\n'.encode())
+    assert "label" in known and "'カ' was never seen" in unknown["error"]
+
+
+# --- What cannot become one ---
+
+
+def learners(folder: Path, change: str) -> Run:
+    """A trained run of a learner's file: the encoder, with this put behind it."""
+    path = folder / "mine.py"
+    path.write_text(Path(models.find("encoder").path).read_text(encoding="utf-8") + change, encoding="utf-8")
+    return trained_run(folder, str(path), steps=2)
+
+
+def test_a_learners_file_that_computes_as_the_reference_becomes_a_tool(tmp_path):
+    run = learners(tmp_path, "")
+    assert run.config.model.name == "mine"
+    predictor.export(run, tmp_path / "tool", reviewed=True)
+    assert (tmp_path / "tool" / "tool.py").exists()
+
+
+def test_one_that_computes_otherwise_is_refused_with_the_first_text(tmp_path):
+    change = """
+class Other(Encoder):
+    def forward(self, tokens, targets=None, *, pad=None):
+        found = super().forward(tokens, targets, pad=pad)
+        return Output(found.logits + 0.1 * (tokens == tokens[:, -1:]).sum(1, keepdim=True) * found.logits, found.loss)
+
+Model = Other
+"""
+    run = learners(tmp_path, change)
+    first = training.open_split(run.config).val[0].text
+    with pytest.raises(PredictorError, match="computes otherwise") as refused:
+        predictor.export(run, tmp_path / "tool", reviewed=True)
+    assert first[:10] in str(refused.value)
+    assert not (tmp_path / "tool").exists() and not list(tmp_path.glob(TEMPORARY))
+
+
+def test_other_models_and_tokenizers_are_refused_by_name(tmp_path):
+    with pytest.raises(PredictorError, match="the model 'bigram', and a tool can have encoder, recurrent, gpt2"):
+        predictor.export(trained_run(tmp_path, "bigram", steps=1), tmp_path / "tool", reviewed=True)
+    assert not (tmp_path / "tool").exists()
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(run, tmp_path):
+    (tmp_path / "note").write_text("mine", encoding="utf-8")
+    for place in (tmp_path, tmp_path / "note"):
+        with pytest.raises(PredictorError, match="not empty"):
+            predictor.export(run, place, reviewed=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["note"]
+    (tmp_path / "empty").mkdir()
+    predictor.export(run, tmp_path / "empty", reviewed=True)
+    assert sorted(each.name for each in (tmp_path / "empty").iterdir()) == [
+        "README.md",
+        "tool.json",
+        "tool.py",
+        "weights.npz",
+    ]
+
+
+def test_until_all_is_proved_the_folder_is_not_there(run, tmp_path, monkeypatch):
+    def interrupted(*given):
+        assert not (tmp_path / "tool").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "_require_same", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predictor.export(run, tmp_path / "tool", reviewed=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- Review ---
+
+
+def test_a_private_run_stays_until_it_has_been_shown(run, tmp_path, capsys):
+    with pytest.raises(PredictorError, match="must be reviewed"):
+        predictor.export(run, tmp_path / "tool")
+    with pytest.raises(typer.Exit) as left:
+        face.export(run.path, tmp_path / "tool", "tool", 0.95, False)
+    assert left.value.exit_code == 2 and not (tmp_path / "tool").exists()
+    shown = capsys.readouterr()
+    assert "--i-reviewed" in shown.err
+    for what in ("card, code, money", "4711", str(run.config.data.source)):
+        assert what in shown.out
+    face.export(run.path, tmp_path / "tool", "tool", 0.95, True)
+    shown = capsys.readouterr()
+    assert "4711" in shown.out and (tmp_path / "tool").exists()
+
+
+def test_what_looks_like_data_is_told_from_language(run):
+    assert all(map(is_telling, ("4711", "a1", "me@there.jp", "wolfeschlegel")))
+    assert not any(map(is_telling, ("7", "card", "カード", "transfer")))
+
+
+def test_the_rarest_pieces_come_first_with_how_many_texts_hold_them(run):
+    found, tokenizer = review(run), run.codec.tokenizer
+    held = [set(tokenizer.encode(row.text)) for row in training.open_split(run.config).train]
+    counts = [n for _, n in found.rare]
+    assert counts == sorted(counts) and found.n_texts == len(held)
+    words = [token for token in range(2, tokenizer.vocab_size) if len(tokenizer.decode([token]).removeprefix("##")) > 1]
+    everywhere = sorted(sum(token in some for some in held) for token in words)
+    assert counts == everywhere[: len(counts)]
+
+
+def test_readme_speaks_the_language_in_use(run, tmp_path):
+    texts.use("ja")
+    try:
+        predictor.export(run, tmp_path / "tool", reviewed=True)
+    finally:
+        texts.use(None)
+    page = (tmp_path / "tool" / "README.md").read_text(encoding="utf-8")
+    assert "文の分類器" in page and "python tool.py" in page
+
+
+def test_the_folder_says_nothing_of_where_the_data_lie(run, tool):
+    for each in tool.iterdir():
+        assert str(Path(run.config.data.source).parent).encode() not in each.read_bytes()
