@@ -170,6 +170,7 @@ class _Source:
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             for _ in self.read():  # its line ends are only found by decoding
                 pass
+            list(self._parser.close())
             return
         if not head.endswith(b"\n"):
             return
