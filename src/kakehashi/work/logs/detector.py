@@ -1,26 +1,45 @@
-"""The log detector: logs in, alarms out. Its state is a run."""
+"""The log detector: logs in, alarms out. Its state is a run, and so the model in it is a language model as any other.
 
+runs/lstm-logs-october-0001/
+  templates.json       Drain
+  detector.json        how records become sessions, and messages words
+  sessions.txt         the normal sessions, the model's data
+  thresholds.json      what is too much, from normal sessions that were held out
+  pending.json         templates never seen that a scan has met
+"""
+
+import json
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from kakehashi.runs import Run, RunError
 from kakehashi.work.logs.baselines import Events
+from kakehashi.work.logs.drain import Drain
+from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.grouping import Grouping
 from kakehashi.work.logs.lines import Notes
-from kakehashi.work.logs.records import Record
+from kakehashi.work.logs.masks import Masks
+from kakehashi.work.logs.nearest import Nearest, Normal
+from kakehashi.work.logs.pending import Pending, Waiting
+from kakehashi.work.logs.records import Record, read
 from kakehashi.work.logs.sessions import Session
+from kakehashi.work.logs.surprise import Surprise
+from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, language_model
+from kakehashi.work.logs.vocabulary import LEARNT, Readings, Vocabulary, is_event, numbers
 
+TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
+SAMPLE = 20_000  # records that show how a log may be grouped
+BATCH = 256  # sessions judged at a time
 
-@dataclass(frozen=True)
-class Grouping:
-    """How records become sessions. kind: "key" (value: a name of sessions.PATTERNS, or a regular expression), "field"
-    (its name), "count" (records), "time" (seconds). why: in words, where nobody chose it."""
-
-    kind: str
-    value: str | int | float
-    why: str = ""
+Paths = str | Path | Iterable[str | Path]
 
 
 @dataclass(frozen=True)
@@ -28,10 +47,11 @@ class Judged:
     """A session and what is said of it.
 
     words       one for each event and each of its numbers' bins; places: the index of the record of each
-    surprises   (n + 1,) nats of each word and of the end; inf: never seen
+    surprises   (n + 1,) nats of each word and of the end, see `Verdict`
     score       the largest at an event or the end
     odd         names of the methods that alarm, see `Verdict`; alarm: whether "both", the shipped verdict, does
-    place       the index of the record that is oddest; len(session) for the end
+    word        the index in `words` of what is oddest; their number for the end
+    place       the index of its record; the number of records for the end
     why         "new" (a template never seen), "order" (another event was expected), "end", "parameter"
     """
 
@@ -43,45 +63,47 @@ class Judged:
     score: float
     odd: frozenset[str]
     alarm: bool
+    word: int
     place: int
     why: str
 
-    @property
-    def word(self) -> int:
-        """The index in `words` of what is oddest, for `surprise.expected`; len(words) for the end."""
-        raise NotImplementedError
 
+@dataclass(slots=True)
+class _Mark:
+    """What is kept of a record until its session is closed."""
 
-@dataclass(frozen=True)
-class Nearest:
-    """The normal session that is nearest, how often it was seen, what it has besides, and what it lacks."""
-
-    words: list[str]
-    count: int
-    missing: list[str]
-    extra: list[str]
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A template that nobody has accepted yet: how many records it has had, and its first one."""
-
-    id: int
-    template: str
-    count: int
-    example: Record
+    seconds: float | None
+    level: str | None
+    keys: list[str]
+    group: int
+    numbers: tuple[float, ...]
 
 
 class Detector:
-    """run, drain, vocabulary, surprise, grouping, settings, normal, held_out, n_records, skipped, outside (Counter by
-    level: records in no session, of the last `sessions`), n_dropped (templates that max_groups dropped), pending."""
+    """A fitted detector. Make one with `fit`, or `load` it from its run.
 
-    pending: list[Pending]
+    run, drain, vocabulary, grouping, verdicts. settings: encoding and layout of the files. n_records: read in fit;
+    skipped: of them, those in no session; n_dropped: templates that Drain had no room for. outside: of the last
+    `sessions`, the records in none, by their level.
+    """
+
+    def __init__(self, run: Run, verdicts: Verdicts, drain: Drain, saved: dict[str, Any], waiting: Waiting):
+        self.run = run
+        self.verdicts = verdicts
+        self.drain = drain
+        self.vocabulary = Vocabulary.from_dict(drain, saved["vocabulary"])
+        self.grouping = Grouping(**saved["grouping"])
+        self.settings: dict[str, Any] = saved["settings"]
+        self.n_records: int = saved["n_records"]
+        self.skipped: int = saved["skipped"]
+        self.n_dropped: int = saved["n_dropped"]
+        self.outside: Counter[str] = Counter()
+        self._waiting = waiting
 
     @classmethod
     def fit(
         cls,
-        paths: str | Path | Iterable[str | Path],
+        paths: Paths,
         *,
         model: str | Path = "lstm",
         root: str | Path = "runs",
@@ -98,33 +120,233 @@ class Detector:
         notes: Notes | None = None,
         callbacks: Sequence[Any] = (),
     ) -> Self:
-        raise NotImplementedError
+        """Learn logs in which all is normal.
+
+        model: "lstm", any language model's NAME or FILE.py, or the RUN of a detector, whose templates, bins and weights
+        are gone on from. key, window (records), seconds: one of them says how records are grouped, see `Grouping`.
+        false_alarms: the share of normal sessions that may exceed each threshold.
+        Raises LogError: what cannot be read, has no record or too few sessions; and the mistakes of `training`.
+        """
+        paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        notes = Notes() if notes is None else notes
+        started = _started(model, masks)
+        drain = started.drain if started else Drain(masks=Masks.load(masks))
+        settings = {"encoding": encoding, "layout": layout}
+
+        # the first time: templates, which widen while they are learnt, so that sessions can be written only afterwards
+        sample: list[Record] = []
+        n_records = 0
+        for record in read(paths, notes, **settings):
+            drain.learn(record.message)
+            n_records += 1
+            if n_records <= SAMPLE:
+                sample.append(record)
+        if not n_records:
+            raise LogError(f"there is no record in {', '.join(map(str, paths))}: choose logs with something in them")
+        grouping = Grouping.of(sample, key, window, seconds)
+        del sample
+
+        # the second time: sessions, of each record its template and its numbers
+        readings, outside = Readings(), Counter()
+        marks = _marks(read(paths, Notes(progress=notes.progress), **settings), drain, grouping)
+        for session in grouping.sessions(marks, lambda mark: mark.keys, outside=outside):
+            readings.add((mark.group, mark.numbers) for mark in session.records)
+        if len(readings.sessions) < FEWEST:
+            raise LogError(
+                f"{len(readings.sessions)} sessions are too few to learn from, it takes {FEWEST}: {grouping.smaller}"
+            )
+        vocabulary = Vocabulary(drain, started.vocabulary.bins if started else readings.bins())
+        saved = {
+            "format": 1,
+            "grouping": asdict(grouping),
+            "vocabulary": vocabulary.to_dict(),
+            "settings": settings,
+            "n_records": n_records,
+            "skipped": outside.total(),
+            "n_dropped": drain.n_made - len(drain.groups),
+        }
+        verdicts = Verdicts.fit(
+            list(readings.texts(vocabulary.bins)),
+            whole=grouping.by_key,
+            data_name=Path(paths[0]).resolve().stem or "logs",
+            model=model,
+            root=root,
+            name=name,
+            false_alarms=false_alarms,
+            steps=steps,
+            seed=seed,
+            extra={TEMPLATES: _json(drain.to_dict()), DETECTOR: _json(saved)},
+            callbacks=callbacks,
+        )
+        return cls(verdicts.run, verdicts, drain, saved, Waiting(drain.masks))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        raise NotImplementedError
+        """The detector in a run. Raises LogError where it is a run of another kind, or has not learnt to the end."""
+        run = Run.open(path)
+        saved, templates = _extra(run, DETECTOR), _extra(run, TEMPLATES)
+        if saved.get("format") != 1:
+            raise LogError(f"{run.path} has the format {saved.get('format')!r}, and 1 can be read: update kakehashi")
+        verdicts, drain = Verdicts(run), Drain.from_dict(templates)
+        waits = (run.path / PENDING).exists()
+        waiting = Waiting.from_dict(_extra(run, PENDING)) if waits else Waiting(drain.masks)
+        return cls(run, verdicts, drain, saved, waiting)
+
+    @property
+    def surprise(self) -> Surprise:
+        return self.verdicts.surprise
+
+    @property
+    def normal(self) -> list[str]:
+        """The normal sessions as texts, in the order of time: the first `n_learnt` were learnt by the model."""
+        return self.verdicts.normal
+
+    @property
+    def n_learnt(self) -> int:
+        return int(LEARNT * len(self.normal))
+
+    @property
+    def n_held_out(self) -> int:
+        return len(self.normal) - self.n_learnt
+
+    @property
+    def held_out(self) -> dict[str, float]:
+        """By method: the share of held-out normal sessions that alarm."""
+        return self.verdicts.held_out
 
     def sessions(
-        self,
-        source: str | Path | Iterable[str | Path] | Iterable[Record],
-        notes: Notes | None = None,
-        *,
-        idle: float | None = None,
+        self, source: Paths | Iterable[Record], notes: Notes | None = None, *, idle: float | None = None
     ) -> Iterator[Session]:
-        """The sessions of files, or of records, as fit grouped them. Records of templates never seen become pending."""
-        raise NotImplementedError
+        """The sessions of files and folders, or of records, as fit grouped them, as a stream.
+
+        idle: see `sessions.by_key`. Records that no template covers become `pending`; see `outside`, too.
+        """
+        self.outside = Counter()
+        if isinstance(source, str | Path):
+            return self._grouped(read(source, notes, **self.settings), idle)
+        iterator = iter(source)
+        first = next(iterator, None)
+        rest: Iterable[Any] = iterator if first is None else chain([first], iterator)
+        records = read(list(rest), notes, **self.settings) if isinstance(first, str | Path) else rest
+        return self._grouped(records, idle)
 
     def judge(self, sessions: Iterable[Session]) -> Iterator[Judged]:
-        """A stream, in batches."""
-        raise NotImplementedError
+        """What is said of each session, in batches: memory does not grow with their number."""
+        stream = iter(sessions)
+        while batch := list(islice(stream, BATCH)):
+            read = [self._written(session) for session in batch]
+            texts = [" ".join(words) for words, _ in read]
+            # the end says nothing of a session that went on in another one, or of which no word is left
+            cut = [session.why == "full" or not text for session, text in zip(batch, texts, strict=True)]
+            whole = [self.verdicts.whole and not each for each in cut]
+            for session, (words, places), verdict in zip(batch, read, self.verdicts.of(texts, whole), strict=True):
+                yield _judged(session, words, places, verdict)
 
     def nearest(self, events: Events) -> Nearest:
-        raise NotImplementedError
+        """The normal session that is nearest; of several, the one seen most often."""
+        return self._normal.nearest(events)
+
+    @property
+    def pending(self) -> list[Pending]:
+        """Templates never seen that `sessions` has met, here or in a scan before, and that nobody has accepted."""
+        return [each for each in self._waiting.pending() if self.drain.match(each.example.message) is None]
 
     def note_pending(self) -> None:
-        """Write pending.json: the templates never seen that `sessions` has met since, beside those that wait."""
-        raise NotImplementedError
+        """Write pending.json, so that they can be accepted later."""
+        self.run.write_extra(PENDING, _json(self._waiting.to_dict()))
 
     def accept(self, ids: Iterable[int]) -> list[Pending]:
-        """Learn these templates, and write templates.json: the model skips their events until the next fit."""
-        raise NotImplementedError
+        """Learn pending templates, and write them to the run: their events are left out until the next fit.
+
+        Raises LogError for one that does not wait.
+        """
+        waiting = {each.id: each for each in self.pending}
+        ids = list(dict.fromkeys(ids))
+        if unknown := [id for id in ids if id not in waiting]:
+            there = f"those that do are {', '.join(map(str, waiting))}" if waiting else "none does"
+            raise LogError(f"no template number {unknown[0]} waits to be accepted: {there}")
+        self.vocabulary.accepted |= {self.drain.adopt(waiting[id].template).id for id in ids}
+        self._waiting = self._waiting.without(ids)
+        saved = _extra(self.run, DETECTOR) | {"vocabulary": self.vocabulary.to_dict()}
+        # in this order: what a kill leaves half done can be done again
+        self.run.write_extra(DETECTOR, _json(saved))
+        self.run.write_extra(TEMPLATES, _json(self.drain.to_dict()))
+        self.note_pending()
+        return [waiting[id] for id in ids]
+
+    @cached_property
+    def _normal(self) -> Normal:
+        return Normal(map(self.verdicts.events, self.normal), self.verdicts.tokenizer.tokens)
+
+    def _grouped(self, records: Iterable[Record], idle: float | None) -> Iterator[Session]:
+        return self.grouping.sessions(self._noted(records), idle=idle, outside=self.outside)
+
+    def _noted(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            if self.drain.match(record.message) is None:
+                self._waiting.add(record)
+            yield record
+
+    def _written(self, session: Session) -> tuple[list[str], list[int]]:
+        """The words of a session, and the index of the record of each."""
+        words, places = [], []
+        for place, record in enumerate(session.records):
+            found = self.vocabulary.words(record.message)
+            words += found
+            places += [place] * len(found)
+        return words, places
+
+
+def _judged(session: Session, words: list[str], places: list[int], verdict: Verdict) -> Judged:
+    here = np.array([is_event(word) != verdict.by_number for word in words] + [not verdict.by_number])
+    word = int(np.where(here, verdict.surprises, -1.0).argmax())
+    if verdict.by_number:
+        why = "parameter"
+    elif word == len(words):
+        why = "end"
+    else:
+        why = "new" if np.isinf(verdict.surprises[word]) else "order"
+    return Judged(
+        session=session,
+        events=verdict.events,
+        words=words,
+        places=places,
+        surprises=verdict.surprises,
+        score=verdict.score,
+        odd=verdict.odd,
+        alarm="both" in verdict.odd,
+        word=word,
+        place=[*places, len(session.records)][word],
+        why=why,
+    )
+
+
+def _marks(records: Iterable[Record], drain: Drain, grouping: Grouping) -> Iterator[_Mark]:
+    key = grouping.key if grouping.by_key else lambda record: []
+    for record in records:
+        group = drain.match(record.message)
+        found = numbers(drain, group, record.message) if group else ()
+        # keys are kept once each, not once a record
+        yield _Mark(record.seconds, record.level, [*map(sys.intern, key(record))], group.id if group else 0, found)
+
+
+def _started(model: str | Path, masks: str | Path | None) -> Detector | None:
+    """The detector that is gone on from, where the model is a run. Raises LogError where it is no language model."""
+    if language_model(model).model is None:
+        return None
+    if masks is not None:
+        raise LogError(f"the templates of {model} go on with its own masks: leave masks {masks} out")
+    return Detector.load(model)
+
+
+def _extra(run: Run, name: str) -> dict[str, Any]:
+    try:
+        return json.loads(run.read_extra(name))
+    except RunError:
+        raise LogError(f"{run.path} is not a log detector: it has no {name}; `kakehashi logs fit` makes one") from None
+    except ValueError as error:
+        raise LogError(f"{run.path / name} is damaged: {error}") from None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"

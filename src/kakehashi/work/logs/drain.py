@@ -113,6 +113,12 @@ class Drain:
         self.groups.move_to_end(group.id)
         return group
 
+    def adopt(self, template: str) -> Group:
+        """A group of its own for a template, however near others are; its count is 0."""
+        self._learnt.clear()
+        self._matched.clear()
+        return self._plant(tuple(template.split()))
+
     def match(self, message: str) -> Group | None:
         """The group whose template covers the message, that with the fewest <*>; None: never seen. Learns nothing."""
         words = self.masks.words(message)

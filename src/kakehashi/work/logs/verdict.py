@@ -1,14 +1,44 @@
-"""Verdicts on sessions that are written as texts: a model's surprise and the methods beside it. See `Verdicts`."""
+"""Verdicts on sessions that are written as texts: a model's surprise beside the methods that need no model.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+    "E5 E22 E5 E11"     ->     Verdict(score 0.4, odd {})
+    "E5 E22 E11"        ->     Verdict(score 9.1, odd {"model", "counts", "sequence", "both"})
+
+The shipped verdict is "both": the model is surprised, and the counts of events are new, too. Either alone alarms too
+often: counts are new where a loop goes round once more, which the model has learnt to expect; and the model is
+surprised by what is rare, even where it is among what was learnt. As counts are blind to order, the model needs no
+second witness where it is surprised far more than by anything normal; nor does a number that is odd.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 
-from kakehashi.runs import Run
-from kakehashi.work.logs.baselines import Events
+from kakehashi import runs, training
+from kakehashi.paths import atomic_write
+from kakehashi.runs import Resolved, Run, RunError
+from kakehashi.tokenizers.words import WordTokenizer
+from kakehashi.training import Plan
+from kakehashi.work.logs.baselines import ALL, UNKNOWN, Events, Method, threshold
+from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.surprise import Surprise
+from kakehashi.work.logs.vocabulary import LEARNT, as_read, is_event, is_far, is_outside
+
+SESSIONS, THRESHOLDS = "sessions.txt", "thresholds.json"
+FEWEST = 10  # sessions to learn from
+LONGEST_PIECE = 128  # tokens that a model reads at once where it could read any number
+EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 600, 3_000
+RECIPE: dict[str, Any] = {"lr": 3e-3, "min_lr": 0.0, "weight_decay": 0.05, "clip": 1.0}
+LSTM = "lstm-logs"
+BATCH, WARMUP = 64, 30
+ALONE, LEAST_ALONE = 1.5, 3.0  # without a second witness: so many times the largest normal surprise, so many nats
+SLACK = 1e-3  # nats by which the same session may differ from batch to batch, as sums are rounded otherwise
 
 
 @dataclass(frozen=True)
@@ -16,27 +46,61 @@ class Verdict:
     """What is said of a session.
 
     events      its templates' tokens
-    surprises   (n + 1,) nats of each of its n words and of its end; inf: never seen. Of a session whose end says
-                nothing the last is 0
+    surprises   (n + 1,) nats of each of its n words and of its end; inf: never seen, or a number far outside what was
+                learnt. Of a session whose end says nothing the last is 0
     score       the largest at a template or the end
     parameter   the largest at a number's bin; 0 where it has none
     odd         names of the methods that alarm: "event", "length", "event or length", "counts", "sequence", "2-gram",
-                "forest", "model", "parameter", and "both", the shipped verdict: model and counts, or parameter
+                "forest", "model", "parameter", and "both", the shipped verdict
+    by_number   whether a number alone makes the shipped verdict alarm
     """
 
     events: Events
     surprises: np.ndarray
     score: float
     parameter: float
-    odd: frozenset[str]
+    odd: frozenset[str] = frozenset()
+    by_number: bool = False
 
 
 class Verdicts:
-    """A trained model, thresholds, and the methods beside it, on sessions as texts: "E5 E22 E5 E11".
+    """A run that learnt normal sessions, thresholds from those that were held out, and the methods beside the model.
 
-    run, tokenizer, surprise, normal (list[str]: what was learnt), held_out (by method: the share of held-out normal
-    sessions that alarm), thresholds ("model", "parameter", "forest").
+    normal      the sessions that were learnt, sessions.txt; the model and "forest" know the first 80%, the sets all
+    whole       whether the end of a session is one, and not the edge of a window
+    thresholds  "model", "parameter", "forest"; "alone": above it the model needs no other method; "largest": what a
+                number just outside its range counts, the largest finite surprise at a normal one
+    held_out    by method: the share of held-out normal sessions that alarm, where the sets know the first 80%, too
     """
+
+    def __init__(self, run: Run):
+        """Raises LogError where the run is none of a log detector, or has not learnt to the end."""
+        try:
+            saved = json.loads(run.read_extra(THRESHOLDS))
+            text = run.read_extra(SESSIONS).decode("utf-8")
+        except RunError as error:
+            raise LogError(f"{error}: it is not a log detector; `kakehashi logs fit` makes one") from None
+        except ValueError as error:
+            raise LogError(f"{run.path / THRESHOLDS} is damaged: {error}") from None
+        step, steps = run.summary()["step"], run.config.train["steps"]
+        if step < steps:
+            raise LogError(
+                f"{run.path} has learnt {step} of {steps} steps: finish it with `kakehashi train --resume {run.path}`"
+            )
+        self.run = run
+        self.tokenizer: WordTokenizer = run.tokenizer
+        window = run.config.data.block_size
+        assert window is not None  # every language model's run has one
+        self.surprise = Surprise(run.load_model(), self.tokenizer, window)
+        self.normal = text.splitlines()
+        self.whole: bool = saved["whole"]
+        self.false_alarms: float = saved["false_alarms"]
+        if saved["thresholds"] is None:  # training has just ended, here or by `train --resume`
+            self._measure()
+            self._save()
+        else:
+            self.thresholds = {name: float(value) for name, value in saved["thresholds"].items()}
+            self.held_out: dict[str, float] = saved["held_out"]
 
     @classmethod
     def fit(
@@ -44,17 +108,163 @@ class Verdicts:
         sessions: Sequence[str],
         *,
         whole: bool = True,
+        data_name: str = "sessions",
         model: str | Path = "lstm",
         root: str | Path = "runs",
         name: str | None = None,
         false_alarms: float = 0.01,
         steps: int | None = None,
         seed: int = 1337,
+        extra: Mapping[str, str] = MappingProxyType({}),
         callbacks: Sequence[Any] = (),
     ) -> Self:
-        """Learn normal sessions, in the order of time: the model from the first 80%, thresholds from the rest."""
-        raise NotImplementedError
+        """Learn normal sessions, in the order of time: the model from the first 80%, thresholds from the rest.
+
+        model: "lstm", any language model's NAME or FILE.py, or a RUN, whose weights are gone on from. extra: further
+        files of the run. callbacks: see `training.Callback`.
+        Raises LogError: too few sessions, a share or a model of no use; and the mistakes of `training`.
+        """
+        if not 0 <= false_alarms <= 1:
+            raise LogError(f"the share of false alarms must be between 0 and 1, got {false_alarms:g}")
+        if len(sessions) < FEWEST:
+            raise LogError(f"{len(sessions)} sessions are too few to learn from: it takes {FEWEST} at least")
+        settings = {"false_alarms": false_alarms, "whole": whole, "thresholds": None, "held_out": None}
+        with TemporaryDirectory() as folder:
+            data = Path(folder) / f"{data_name}.txt"
+            atomic_write(data, "\n".join(sessions) + "\n")
+            run = _plan(model, data, sessions, steps, seed).create(root, name, keep=SESSIONS)
+        # before training, so that a run that was killed can be gone on with
+        for each, content in {**extra, THRESHOLDS: json.dumps(settings)}.items():
+            run.write_extra(each, content)
+        training.train(run.config, run, callbacks)
+        return cls(run)
 
     def of(self, sessions: Sequence[str], whole: Sequence[bool] | None = None) -> list[Verdict]:
-        """whole: whether a session's end is one, and not the edge of a window; None: as in fit."""
-        raise NotImplementedError
+        """whole: of each, whether its end is one; None: as in fit."""
+        asked = list(zip(sessions, whole or [self.whole] * len(sessions), strict=True))
+        distinct = list(dict.fromkeys(asked))
+        verdicts = self._scored(distinct, self.thresholds["largest"])
+        return list(map(dict(zip(distinct, self._decided(verdicts, self.methods), strict=True)).get, asked))
+
+    def events(self, session: str) -> Events:
+        """The tokens of a session's templates."""
+        return tuple(self.tokenizer.encode(" ".join(filter(is_event, session.split()))))
+
+    @cached_property
+    def methods(self) -> list[Method]:
+        """Sets know all normal sessions, the forest those that its threshold is not taken from."""
+        known = [self.events(session) for session in self.normal]
+        learnt = known[: int(LEARNT * len(known))]
+        return [method.fit(learnt if method.cut is None else known) for method in (make() for make in ALL)]
+
+    def _scored(self, sessions: Sequence[tuple[str, bool]], largest: float) -> list[Verdict]:
+        """What model and numbers say of (session, whole). largest: what a number just outside its range counts."""
+        with self.run.learners_code():
+            surprises = self.surprise.of([session for session, _ in sessions])
+        verdicts = []
+        for (session, whole), surprise in zip(sessions, surprises, strict=True):
+            words = session.split()
+            tokens = self.tokenizer.encode(as_read(session))
+            event = np.array([is_event(word) for word in words] + [True])
+            for i, word in enumerate(words):
+                if is_outside(word):
+                    surprise[i] = np.inf if is_far(word) else largest
+                elif tokens[i] == UNKNOWN:
+                    surprise[i] = np.inf
+            if not whole:
+                surprise[-1] = 0.0
+            events = tuple(token for token, here in zip(tokens, event, strict=False) if here)
+            score, parameter = surprise[event].max(), surprise[~event].max(initial=0.0)
+            verdicts.append(Verdict(events, surprise, float(score), float(parameter)))
+        return verdicts
+
+    def _decided(self, verdicts: Sequence[Verdict], methods: Sequence[Method]) -> list[Verdict]:
+        """The same with the methods that alarm."""
+        events = [verdict.events for verdict in verdicts]
+        scores = {method.name: method.score(events) for method in methods}
+        scores |= {name: np.array([getattr(v, at) for v in verdicts]) for name, at in OWN.items()}
+        cuts = {method.name: method.cut for method in methods if method.cut is not None} | self.thresholds
+        odd = {name: values > cuts[name] for name, values in scores.items()}
+        by_events = odd["model"] & odd["counts"] | (scores["model"] > cuts["alone"])
+        by_number = odd["parameter"] & ~by_events
+        odd["both"] = by_events | by_number
+        return [
+            replace(v, odd=frozenset(name for name, alarms in odd.items() if alarms[i]), by_number=bool(by_number[i]))
+            for i, v in enumerate(verdicts)
+        ]
+
+    def _measure(self) -> None:
+        """Thresholds, and how often each method alarms, from the sessions that were held out."""
+        normal = self._scored([(session, self.whole) for session in dict.fromkeys(self.normal)], largest=0.0)
+        most_event = max((v.score for v in normal if np.isfinite(v.score)), default=0.0)
+        most_number = max((v.parameter for v in normal if np.isfinite(v.parameter)), default=0.0)
+
+        cut = int(LEARNT * len(self.normal))
+        methods = [make().fit([self.events(session) for session in self.normal[:cut]]) for make in ALL]
+        held_out = self._scored([(session, self.whole) for session in self.normal[cut:]], most_number)
+        events = [verdict.events for verdict in held_out]
+        scores = {method.name: method.score(events) for method in methods if method.cut is None}
+        scores |= {name: np.array([getattr(v, at) for v in held_out]) for name, at in OWN.items()}
+        self.thresholds = {name: threshold(values, self.false_alarms) for name, values in scores.items()}
+        self.thresholds["model"] += SLACK
+        # a number has no second witness either
+        least = max(LEAST_ALONE, ALONE * most_number)
+        self.thresholds["parameter"] = max(self.thresholds["parameter"], least)
+        self.thresholds |= {"alone": max(LEAST_ALONE, ALONE * most_event), "largest": most_number}
+
+        decided = self._decided(held_out, methods)
+        names = [method.name for method in methods] + [*OWN, "both"]
+        self.held_out = {name: sum(name in each.odd for each in decided) / len(decided) for name in names}
+
+    def _save(self) -> None:
+        state = {"false_alarms": self.false_alarms, "whole": self.whole}
+        state |= {"thresholds": self.thresholds, "held_out": self.held_out}
+        self.run.write_extra(THRESHOLDS, json.dumps(state, indent=1))
+
+
+OWN = {"model": "score", "parameter": "parameter"}  # methods whose scores stand in the Verdict
+
+
+def language_model(model: str | Path) -> Resolved:
+    """What a person's word for a model stands for. Raises LogError where it is no language model."""
+    resolved = runs.resolve(LSTM if str(model) == "lstm" else model)
+    if resolved.family is None or resolved.family.task != "lm":
+        raise LogError(f"a log detector needs a language model, and {model} is none: choose lstm, gpt2, ...")
+    return resolved
+
+
+def _plan(model: str | Path, data: Path, sessions: Sequence[str], steps: int | None, seed: int) -> Plan:
+    """How the model learns the sessions. Raises LogError where it is no language model, or a run of other words."""
+    resolved = language_model(model)
+    what = LSTM if str(model) == "lstm" else model
+    tokenizer: WordTokenizer | None = WordTokenizer.train(map(as_read, sessions))
+    start = None
+    if resolved.model is not None:
+        if unknown := set(tokenizer.tokens) - set(getattr(resolved.codec, "tokens", ())):
+            raise LogError(
+                f"{model} does not know {len(unknown)} words of these sessions, such as {min(unknown)}: "
+                f"begin anew, with model lstm for instance"
+            )
+        start, tokenizer = what, None
+    learnt = [len(session.split()) + 1 for session in sessions[: int(LEARNT * len(sessions))]]
+    # a model that could read any number of tokens reads whole sessions, if they are not too long
+    window = None
+    if getattr(resolved.config, "block_size", None) is None:
+        window = min(LONGEST_PIECE, max(learnt))
+    n_items = sum(-(-length // (window or length)) for length in learnt)
+    usual = min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * n_items // BATCH))
+    steps = usual if steps is None else steps
+    return training.plan(
+        None if start else what,
+        data,
+        unit="document",
+        split="order",
+        window=window,
+        tokenizer=tokenizer,
+        from_run=start,
+        seed=seed,
+        steps=steps,
+        batch_size=min(BATCH, n_items),
+        warmup=min(WARMUP, steps // 2),
+        **RECIPE,
+    )

@@ -1,0 +1,68 @@
+"""Templates that were never seen, kept until a person says that they are normal."""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from kakehashi.work.logs.drain import Config, Drain
+from kakehashi.work.logs.masks import Masks
+from kakehashi.work.logs.records import Record
+
+MOST = 1_000  # templates that wait; beyond it the one without a record for longest is forgotten
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A template that nobody has accepted yet, how many records it has had, and its first one."""
+
+    id: int
+    template: str
+    count: int
+    example: Record
+
+
+class Waiting:
+    """Records that no template covers, grouped by a Drain of their own."""
+
+    def __init__(self, masks: Masks):
+        self.drain = Drain(Config(max_groups=MOST), masks)
+        self.examples: dict[int, Record] = {}
+
+    def add(self, record: Record) -> None:
+        group = self.drain.learn(record.message)
+        if group.id not in self.examples:
+            self.examples[group.id] = record
+            if len(self.examples) > MOST:
+                self.examples = {id: self.examples[id] for id in self.drain.groups}
+
+    def pending(self) -> list[Pending]:
+        """Those that wait, in the order in which they came."""
+        groups = sorted(self.drain.groups.values(), key=lambda group: group.id)
+        return [Pending(group.id, group.template, group.count, self.examples[group.id]) for group in groups]
+
+    def without(self, ids: Collection[int]) -> Self:
+        """Those that still wait when these do no more."""
+        saved = self.to_dict()
+        saved["drain"]["groups"] = [group for group in saved["drain"]["groups"] if group["id"] not in ids]
+        return type(self).from_dict(saved)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; what follows a record's first line, and its fields, are left out."""
+        examples = {str(id): asdict(record) for id, record in self.examples.items() if id in self.drain.groups}
+        for row in examples.values():
+            del row["rest"], row["fields"]
+            row["time"] = row["time"] and row["time"].isoformat()
+        return {"drain": self.drain.to_dict(), "examples": examples}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Self:
+        """The Waiting of `to_dict`."""
+        waiting = cls.__new__(cls)
+        waiting.drain = Drain.from_dict(saved["drain"])
+        waiting.examples = {
+            id: Record(**{**row, "time": row["time"] and datetime.fromisoformat(row["time"])})
+            for id, row in ((int(id), row) for id, row in saved["examples"].items())
+            if id in waiting.drain.groups
+        }
+        return waiting

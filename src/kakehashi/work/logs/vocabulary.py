@@ -1,0 +1,184 @@
+"""The words in which sessions are written: what a model reads in place of records.
+
+    Query for req-0007 took 12.4 ms        E4 E4.2=b3     template 4 of Drain; its second parameter, 12.4, lies in bin 3
+
+A parameter gets bins where it is a number whose range holds: what grows, such as a clock or a counter, leaves its range
+sooner or later, and would be odd for ever. Bins have equal mass, so that an ordinary value is no surprise in any.
+"""
+
+import math
+import re
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kakehashi.tokenizers.words import UNKNOWN
+from kakehashi.work.logs.drain import Drain, Group
+from kakehashi.work.logs.errors import LogError
+
+LEARNT = 0.8  # of the sessions, in the order of time; the rest is held out
+N_BINS = 8
+NUMERIC, DISTINCT = 0.9, 20  # a parameter is a number in this share of its records, and has so many values at least
+OUTSIDE = 0.01  # of the held-out values, at most so many are outside a range that holds
+_NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+# what the model reads in place of a value that it cannot have learnt: so what follows is predicted undisturbed
+_READ_AS = {"under": "b1", "far-under": "b1", "over": f"b{N_BINS}", "far-over": f"b{N_BINS}"}
+
+
+def number(value: str) -> float:
+    """The number that a parameter is, in the base of its unit where it has one; NaN where it is none."""
+    found = _NUMBER.fullmatch(value)
+    return float(found[1]) * _UNITS.get(found[2], 1.0) if found else math.nan
+
+
+def numbers(drain: Drain, group: Group, message: str) -> tuple[float, ...]:
+    """The parameters of a message as numbers, NaN for those that are none."""
+    return tuple(number(value) for _, value in drain.parameters(group, message))
+
+
+def is_event(word: str) -> bool:
+    """Whether a word is a template, or UNKNOWN, and not a bin."""
+    return "=" not in word
+
+
+def is_far(word: str) -> bool:
+    return "=far-" in word
+
+
+def is_outside(word: str) -> bool:
+    """Whether a word says that a number is outside what was learnt."""
+    return word.partition("=")[2] in _READ_AS
+
+
+def as_read(text: str) -> str:
+    """A session as the model reads it: each number in a bin that it knows."""
+    if "=" not in text:
+        return text
+    parts = (word.partition("=") for word in text.split())
+    return " ".join(f"{name}{sign}{_READ_AS.get(bin, bin)}" for name, sign, bin in parts)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """edges: the least value, where the bins after the first begin, the greatest. The last bin is always b8."""
+
+    edges: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Bins":
+        """Bins of equal mass: fewer than 8 where many values are equal, so that there is a value in each."""
+        inner = np.unique(np.quantile(values, np.arange(1, N_BINS) / N_BINS, method="inverted_cdf"))
+        least, most = values.min(), values.max()
+        return cls((float(least), *inner[inner > least].tolist(), float(most)))
+
+    def bin(self, value: float) -> str:
+        """b1 to b8; "under", "over"; "far-under", "far-over": beyond the range by more than half of its width."""
+        least, *inner, most = self.edges
+        half = (most - least) / 2
+        if value < least:
+            return "under" if value >= least - half else "far-under"
+        if value > most:
+            return "over" if value <= most + half else "far-over"
+        place = bisect_right(inner, value)
+        return f"b{N_BINS if place == len(inner) else place + 1}"
+
+    def holds(self, values: np.ndarray) -> bool:
+        """Whether there are two bins at least, and other values stay inside."""
+        if len(self.edges) == 2 or len(values) == 0:
+            return False
+        return bool(((values < self.edges[0]) | (values > self.edges[-1])).mean() <= OUTSIDE)
+
+
+class Vocabulary:
+    """Words for records: of templates by Drain, of their numbers by bins. accepted: templates that no model knows yet,
+    and that are left out therefore."""
+
+    def __init__(self, drain: Drain, bins: Mapping[int, Mapping[int, Bins]], accepted: Iterable[int] = ()):
+        self.drain = drain
+        self.bins = bins  # group -> place among its parameters, from 0 -> Bins
+        self.accepted = set(accepted)
+
+    def words(self, message: str) -> tuple[str, ...]:
+        """The word of a message's template, then one for each number that has bins; () where it is accepted."""
+        group = self.drain.match(message)
+        if group is None:
+            return (UNKNOWN,)
+        if group.id in self.accepted:
+            return ()
+        found = numbers(self.drain, group, message) if group.id in self.bins else ()
+        return tuple(_words(group.id, found, self.bins))
+
+    def to_dict(self) -> dict[str, Any]:
+        bins = {str(id): {str(at): each.edges for at, each in places.items()} for id, places in self.bins.items()}
+        return {"bins": bins, "accepted": sorted(self.accepted)}
+
+    @classmethod
+    def from_dict(cls, drain: Drain, saved: dict[str, Any]) -> "Vocabulary":
+        """The Vocabulary of `to_dict`. Raises LogError where it is none."""
+        try:
+            bins = {
+                int(id): {int(at): Bins(tuple(edges)) for at, edges in places.items()}
+                for id, places in saved["bins"].items()
+            }
+            return cls(drain, bins, saved["accepted"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LogError(f"the detector's words are damaged ({error!r}): fit it again") from None
+
+
+def _words(id: int, found: tuple[float, ...], bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
+    yield f"E{id}" if id else UNKNOWN
+    for at, each in bins.get(id, {}).items():
+        if at < len(found) and not math.isnan(found[at]):
+            yield f"E{id}.{at + 1}={each.bin(found[at])}"
+
+
+class Readings:
+    """Normal sessions in a few bytes a record, kept until bins are found and the sessions can be written."""
+
+    def __init__(self):
+        self.sessions: list[array] = []  # the groups of each; 0: none, as Drain's memory was too small
+        self.columns: dict[int, list[array]] = {}  # group -> its parameters, each with a number (or NaN) a record
+
+    def add(self, session: Iterable[tuple[int, tuple[float, ...]]]) -> None:
+        """The group and the numbers of each record."""
+        ids = array("q")
+        for id, found in session:
+            ids.append(id)
+            columns = self.columns.setdefault(id, [array("d") for _ in found])
+            for column, value in zip(columns, found, strict=True):
+                column.append(value)
+        self.sessions.append(ids)
+
+    def bins(self) -> dict[int, dict[int, Bins]]:
+        """Bins of the parameters that are numbers and whose range, in the sessions to learn, holds in the rest."""
+        learnt = self.sessions[: int(LEARNT * len(self.sessions))]
+        counts = np.bincount(np.concatenate(learnt), minlength=max(self.columns, default=0) + 1)
+        found: dict[int, dict[int, Bins]] = {}
+        for id, columns in self.columns.items():
+            for at, column in enumerate(columns):
+                values = np.array(column)
+                known = ~np.isnan(values)
+                first, rest = values[: counts[id]], values[counts[id] :]
+                first, rest = first[~np.isnan(first)], rest[~np.isnan(rest)]
+                if known.mean() >= NUMERIC and len(np.unique(first)) >= DISTINCT:
+                    each = Bins.of(first)
+                    if each.holds(rest):
+                        found.setdefault(id, {})[at] = each
+        return found
+
+    def texts(self, bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
+        """The sessions, written."""
+        rows = Counter()  # of each group, how many records were written
+        for ids in self.sessions:
+            words: list[str] = []
+            for id in ids:
+                row = tuple(column[rows[id]] for column in self.columns[id]) if id in bins else ()
+                rows[id] += 1
+                words += _words(id, row, bins)
+            yield " ".join(words)
