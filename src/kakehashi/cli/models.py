@@ -58,6 +58,7 @@ def train(
     size: Annotated[int | None, typer.Option(help=t("cli.train.size"))] = None,
     shift: Annotated[int | None, typer.Option(help=t("cli.train.shift"))] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help=t("cli.train.flip"))] = None,
+    baseline: Annotated[bool, typer.Option(help=t("cli.train.baseline"))] = True,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
     resume: Annotated[Path | None, typer.Option(help=t("cli.train.resume"))] = None,
@@ -84,7 +85,9 @@ def train(
     if resume or from_run:  # what the run itself decides cannot be said again
         said = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
         fixed = (
-            ["model", "preset", "tokenizer"] if from_run else [name for name in said if name not in ("resume", "root")]
+            ["model", "preset", "tokenizer"]
+            if from_run
+            else [name for name in said if name not in ("resume", "root", "baseline")]
         )
         if again := [f"--{name.removesuffix('_run').replace('_', '-')}" for name in said if name in fixed]:
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
@@ -146,6 +149,10 @@ def train(
     summary = made.summary()
     ends = {"val": summary["val_loss"], "right": summary.get("right"), "time": duration(summary["seconds"])}
     console.say(t(f"cli.train.done.{made.config.task}", **ends, run=made.path))
+    if made.config.task == "label":
+        from kakehashi.cli.predictor import judge
+
+        summary["judged"] = judge(made, baseline)
     console.result({"run": str(made.path), **summary})
 
 

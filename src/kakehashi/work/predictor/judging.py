@@ -13,7 +13,7 @@ Axes: N texts, K classes.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -186,7 +186,7 @@ class Report:
             "baseline": None if self.baseline is None else self.baseline.to_dict(),
             "difference": self.difference,
             "outcome": self.outcome,
-            "outside": [each.__dict__ for each in self.outside],
+            "outside": [asdict(each) for each in self.outside],
         }
 
     def save(self, run: Run) -> None:

@@ -1,5 +1,7 @@
 """A page on a classifier of texts: the table, who is right more often, and whether its scores mean what they say."""
 
+from dataclasses import asdict
+
 from kakehashi import report as pages
 from kakehashi import texts
 from kakehashi.texts import t
@@ -45,14 +47,15 @@ def sentences(made: Report) -> list[str]:
     said = []
     if made.difference is not None:
         low, high = (100 * end for end in made.difference)
-        name = made.baseline.name if made.baseline else ""
-        said.append(t(f"predictor.outcome.{made.outcome}", baseline=name, low=low, high=high))
-    said += [
-        t("predictor.never", name=each.name, target=made.target) for each in made.sides if not each.threshold.value
-    ]
+        if made.outcome == "baseline":
+            low, high = -high, -low
+        said.append(t(f"predictor.outcome.{made.outcome}", baseline=made.sides[1].name, low=low, high=high))
+    for each in made.sides:
+        if each.threshold.value is None:
+            said.append(t("predictor.never", name=each.name, target=made.target))
     for each in made.outside:
-        values = {"threshold": each.threshold, "accuracy": each.accuracy, "recall": each.recall, "n": each.n}
-        said.append(t("predictor.outside" if each.threshold else "predictor.outside_never", name=each.name, **values))
+        key = "predictor.outside_never" if each.threshold is None else "predictor.outside"
+        said.append(t(key, **asdict(each)))
     return said
 
 
