@@ -97,7 +97,6 @@ def fit(
     finally:
         reading.close()
         watched.close()
-    learnt, held_out = alarms.normal(made)
     rows = alarms.held_out(made)
     groups = sorted(made.drain.groups.values(), key=lambda group: group.count, reverse=True)
     numbers = watched_numbers(made)
@@ -105,15 +104,16 @@ def fit(
     say_read(reading.notes, made.n_records)
     console.say(t("logs.fit.templates", n=len(groups)))
     shares = [[f"{each.count:,}", f"{each.count / made.n_records:.1%}", each.template] for each in groups[:SHOWN]]
-    say_lines(["count", "share", "template"], shares)
+    say_lines(["count", "part", "template"], shares)
     if made.n_dropped:
         console.say(t("logs.fit.dropped", n=made.n_dropped, kept=made.drain.config.max_groups), "yellow")
     console.say()
     console.say(t(f"logs.fit.{made.grouping.kind}", value=made.grouping.value))
-    console.say(t("logs.fit.sessions", n=len(made.normal), learnt=len(learnt), held_out=len(held_out)))
-    say_outside(made.outside)
+    console.say(t("logs.fit.sessions", n=len(made.normal), learnt=made.n_learnt, held_out=made.n_held_out))
+    if made.skipped:
+        console.say(t("logs.fit.skipped", n=made.skipped))
     console.say()
-    console.say(t("logs.fit.table", n=len(held_out)), "bold")
+    console.say(t("logs.fit.table", n=made.n_held_out), "bold")
     columns = ["method", "alarms", "share", "per_1000"]
     console.table([t(f"logs.column.{name}") for name in columns], [cells(row)[:4] for row in rows], (1, 2, 3))
     console.say()
@@ -136,8 +136,8 @@ def fit(
             "templates": [{"template": each.template, "count": each.count} for each in groups],
             "grouping": asdict(made.grouping),
             "n_sessions": len(made.normal),
-            "n_held_out": len(held_out),
-            "outside": dict(made.outside),
+            "n_held_out": made.n_held_out,
+            "n_outside": made.skipped,
             "table": [asdict(row) for row in rows],
             "numbers": [dict(zip(("template", "place", "least", "most"), each, strict=True)) for each in numbers],
         }

@@ -14,7 +14,7 @@ from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.detector import Detector, Judged, Nearest
 from kakehashi.work.logs.drain import Drain
 from kakehashi.work.logs.records import Record
-from kakehashi.work.logs.vocabulary import LEARNT, N_BINS, is_event
+from kakehashi.work.logs.vocabulary import N_BINS, is_event
 
 PLACES = 3  # of alarms alike, so many places are kept
 KINDS = 10_000  # of alarms, told apart; what is over counts as one kind
@@ -205,18 +205,11 @@ def rank(judged: Iterable[Judged], detector: Detector, budget: int = 20) -> Rank
     return tally.ranking()
 
 
-def normal(detector: Detector) -> tuple[list[str], list[str]]:
-    """The normal sessions that the model learnt, and those that were held out."""
-    cut = int(LEARNT * len(detector.normal))
-    return detector.normal[:cut], detector.normal[cut:]
-
-
 def held_out(detector: Detector) -> list[Row]:
     """What each method says of the normal sessions that were held out: all of it false alarms."""
-    sessions = normal(detector)[1]
-    n_lines = sum(is_event(word) for session in sessions for word in session.split())
-    n_alarms = {name: round(share * len(sessions)) for name, share in detector.held_out.items()}
-    return _table(n_alarms, len(sessions), n_lines, detector)
+    n = detector.n_held_out
+    n_lines = sum(is_event(word) for session in detector.normal[detector.n_learnt :] for word in session.split())
+    return _table({name: round(n * share) for name, share in detector.held_out.items()}, n, n_lines, detector)
 
 
 def _table(n_alarms: Mapping[str, int], n_sessions: int, n_lines: int, detector: Detector) -> list[Row]:
