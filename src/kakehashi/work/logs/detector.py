@@ -32,7 +32,7 @@ from kakehashi.work.logs.pending import Pending, Waiting
 from kakehashi.work.logs.records import Record, read
 from kakehashi.work.logs.sessions import Session
 from kakehashi.work.logs.surprise import Surprise
-from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, language_model
+from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, checked
 from kakehashi.work.logs.vocabulary import LEARNT, Readings, Vocabulary, is_event, numbers
 
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
@@ -129,7 +129,11 @@ class Detector:
         """
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
         notes = Notes() if notes is None else notes
-        started = _started(model, masks)
+        started = None
+        if checked(model, root, name, false_alarms).model is not None:
+            if masks is not None:
+                raise LogError(f"the templates of {model} go on with its own masks: leave masks {masks} out")
+            started = cls.load(model)
         drain = started.drain if started else Drain(masks=Masks.load(masks))
         settings = {"encoding": encoding, "layout": layout}
 
@@ -150,7 +154,8 @@ class Detector:
         readings, outside = Readings(), Counter()
         marks = _marks(read(paths, Notes(progress=notes.progress), **settings), drain, grouping)
         for session in grouping.sessions(marks, lambda mark: mark.keys, outside=outside):
-            readings.add((mark.group, mark.numbers) for mark in session.records)
+            marked: Any = session.records
+            readings.add((mark.group, mark.numbers) for mark in marked)
         if len(readings.sessions) < FEWEST:
             raise LogError(
                 f"{len(readings.sessions)} sessions are too few to learn from, it takes {FEWEST}: {grouping.smaller}"
@@ -222,13 +227,13 @@ class Detector:
         idle: see `sessions.by_key`. Records that no template covers become `pending`; see `outside`, too.
         """
         self.outside = Counter()
-        if isinstance(source, str | Path):
-            return self._grouped(read(source, notes, **self.settings), idle)
-        iterator = iter(source)
-        first = next(iterator, None)
-        rest: Iterable[Any] = iterator if first is None else chain([first], iterator)
-        records = read(list(rest), notes, **self.settings) if isinstance(first, str | Path) else rest
-        return self._grouped(records, idle)
+        items: Iterator[Any] = iter([source] if isinstance(source, str | Path) else source)
+        first = list(islice(items, 1))
+        if first and isinstance(first[0], str | Path):
+            records = read([*first, *items], notes, **self.settings)
+        else:
+            records = chain(first, items)
+        return self.grouping.sessions(self._noted(records), idle=idle, outside=self.outside)
 
     def judge(self, sessions: Iterable[Session]) -> Iterator[Judged]:
         """What is said of each session, in batches: memory does not grow with their number."""
@@ -278,9 +283,6 @@ class Detector:
     def _normal(self) -> Normal:
         return Normal(map(self.verdicts.events, self.normal), self.verdicts.tokenizer.tokens)
 
-    def _grouped(self, records: Iterable[Record], idle: float | None) -> Iterator[Session]:
-        return self.grouping.sessions(self._noted(records), idle=idle, outside=self.outside)
-
     def _noted(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:
             if self.drain.match(record.message) is None:
@@ -328,15 +330,6 @@ def _marks(records: Iterable[Record], drain: Drain, grouping: Grouping) -> Itera
         found = numbers(drain, group, record.message) if group else ()
         # keys are kept once each, not once a record
         yield _Mark(record.seconds, record.level, [*map(sys.intern, key(record))], group.id if group else 0, found)
-
-
-def _started(model: str | Path, masks: str | Path | None) -> Detector | None:
-    """The detector that is gone on from, where the model is a run. Raises LogError where it is no language model."""
-    if language_model(model).model is None:
-        return None
-    if masks is not None:
-        raise LogError(f"the templates of {model} go on with its own masks: leave masks {masks} out")
-    return Detector.load(model)
 
 
 def _extra(run: Run, name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How the records of a log become sessions: as a person says, by the key that convinces most, else in windows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,12 +80,12 @@ class Grouping:
     def sessions(
         self,
         records: Iterable[Any],
-        key: Key | None = None,
+        key: Callable[[Any], list[str]] | None = None,
         *,
         idle: float | None = None,
         outside: Counter[str] | None = None,
     ) -> Iterator[Session]:
-        """Records, or what has their `seconds` and `level`, in sessions. idle, outside: see `sessions.by_key`."""
+        """Records in sessions, see `sessions.by_key`. key: of what only has `seconds` and `level` of a record."""
         if self.kind == "count":
             return cut.by_count(records, int(self.value))
         if self.kind == "time":

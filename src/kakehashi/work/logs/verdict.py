@@ -5,8 +5,9 @@
 
 The shipped verdict is "both": the model is surprised, and the counts of events are new, too. Either alone alarms too
 often: counts are new where a loop goes round once more, which the model has learnt to expect; and the model is
-surprised by what is rare, even where it is among what was learnt. As counts are blind to order, the model needs no
-second witness where it is surprised far more than by anything normal; nor does a number that is odd.
+surprised by what is rare, even where it is among what was learnt. Counts are blind to order: where they are known, two
+events that never followed each other are the second witness, if the model is surprised far more than by anything
+normal. A number that is odd has none.
 """
 
 import json
@@ -37,7 +38,7 @@ EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 600, 3_000
 RECIPE: dict[str, Any] = {"lr": 3e-3, "min_lr": 0.0, "weight_decay": 0.05, "clip": 1.0}
 LSTM = "lstm-logs"
 BATCH, WARMUP = 64, 30
-ALONE, LEAST_ALONE = 1.5, 3.0  # without a second witness: so many times the largest normal surprise, so many nats
+FAR, LEAST_FAR = 1.5, 3.0  # far more than normal: so many times the largest normal surprise, and so many nats
 SLACK = 1e-3  # nats by which the same session may differ from batch to batch, as sums are rounded otherwise
 
 
@@ -68,8 +69,8 @@ class Verdicts:
 
     normal      the sessions that were learnt, sessions.txt; the model and "forest" know the first 80%, the sets all
     whole       whether the end of a session is one, and not the edge of a window
-    thresholds  "model", "parameter", "forest"; "alone": above it the model needs no other method; "largest": what a
-                number just outside its range counts, the largest finite surprise at a normal one
+    thresholds  "model", "parameter", "forest"; "far": for the model far more than normal; "largest": what a number just
+                outside its range counts, the largest finite surprise at a normal one
     held_out    by method: the share of held-out normal sessions that alarm, where the sets know the first 80%, too
     """
 
@@ -122,17 +123,16 @@ class Verdicts:
 
         model: "lstm", any language model's NAME or FILE.py, or a RUN, whose weights are gone on from. extra: further
         files of the run. callbacks: see `training.Callback`.
-        Raises LogError: too few sessions, a share or a model of no use; and the mistakes of `training`.
+        Raises LogError: see `checked`; too few sessions; and the mistakes of `training`.
         """
-        if not 0 <= false_alarms <= 1:
-            raise LogError(f"the share of false alarms must be between 0 and 1, got {false_alarms:g}")
+        resolved = checked(model, root, name, false_alarms)
         if len(sessions) < FEWEST:
             raise LogError(f"{len(sessions)} sessions are too few to learn from: it takes {FEWEST} at least")
         settings = {"false_alarms": false_alarms, "whole": whole, "thresholds": None, "held_out": None}
         with TemporaryDirectory() as folder:
             data = Path(folder) / f"{data_name}.txt"
             atomic_write(data, "\n".join(sessions) + "\n")
-            run = _plan(model, data, sessions, steps, seed).create(root, name, keep=SESSIONS)
+            run = _plan(resolved, model, data, sessions, steps, seed).create(root, name, keep=SESSIONS)
         # before training, so that a run that was killed can be gone on with
         for each, content in {**extra, THRESHOLDS: json.dumps(settings)}.items():
             run.write_extra(each, content)
@@ -144,7 +144,8 @@ class Verdicts:
         asked = list(zip(sessions, whole or [self.whole] * len(sessions), strict=True))
         distinct = list(dict.fromkeys(asked))
         verdicts = self._scored(distinct, self.thresholds["largest"])
-        return list(map(dict(zip(distinct, self._decided(verdicts, self.methods), strict=True)).get, asked))
+        found = dict(zip(distinct, self._decided(verdicts, self.methods), strict=True))
+        return [found[each] for each in asked]
 
     def events(self, session: str) -> Events:
         """The tokens of a session's templates."""
@@ -185,7 +186,7 @@ class Verdicts:
         scores |= {name: np.array([getattr(v, at) for v in verdicts]) for name, at in OWN.items()}
         cuts = {method.name: method.cut for method in methods if method.cut is not None} | self.thresholds
         odd = {name: values > cuts[name] for name, values in scores.items()}
-        by_events = odd["model"] & odd["counts"] | (scores["model"] > cuts["alone"])
+        by_events = odd["model"] & odd["counts"] | (scores["model"] > cuts["far"]) & odd["2-gram"]
         by_number = odd["parameter"] & ~by_events
         odd["both"] = by_events | by_number
         return [
@@ -207,10 +208,8 @@ class Verdicts:
         scores |= {name: np.array([getattr(v, at) for v in held_out]) for name, at in OWN.items()}
         self.thresholds = {name: threshold(values, self.false_alarms) for name, values in scores.items()}
         self.thresholds["model"] += SLACK
-        # a number has no second witness either
-        least = max(LEAST_ALONE, ALONE * most_number)
-        self.thresholds["parameter"] = max(self.thresholds["parameter"], least)
-        self.thresholds |= {"alone": max(LEAST_ALONE, ALONE * most_event), "largest": most_number}
+        self.thresholds["parameter"] = max(self.thresholds["parameter"], LEAST_FAR, FAR * most_number)
+        self.thresholds |= {"far": max(LEAST_FAR, FAR * most_event), "largest": most_number}
 
         decided = self._decided(held_out, methods)
         names = [method.name for method in methods] + [*OWN, "both"]
@@ -225,17 +224,23 @@ class Verdicts:
 OWN = {"model": "score", "parameter": "parameter"}  # methods whose scores stand in the Verdict
 
 
-def language_model(model: str | Path) -> Resolved:
-    """What a person's word for a model stands for. Raises LogError where it is no language model."""
+def checked(model: str | Path, root: str | Path, name: str | None, false_alarms: float) -> Resolved:
+    """What a person's word for a model stands for. Raises LogError, before anything is read: no language model, a run
+    that is there already, no share."""
+    if not 0 <= false_alarms <= 1:
+        raise LogError(f"the share of false alarms must be between 0 and 1, got {false_alarms:g}")
+    if name is not None and (Path(root) / name).exists():
+        raise LogError(f"{Path(root) / name} exists: choose another name")
     resolved = runs.resolve(LSTM if str(model) == "lstm" else model)
     if resolved.family is None or resolved.family.task != "lm":
         raise LogError(f"a log detector needs a language model, and {model} is none: choose lstm, gpt2, ...")
     return resolved
 
 
-def _plan(model: str | Path, data: Path, sessions: Sequence[str], steps: int | None, seed: int) -> Plan:
-    """How the model learns the sessions. Raises LogError where it is no language model, or a run of other words."""
-    resolved = language_model(model)
+def _plan(
+    resolved: Resolved, model: str | Path, data: Path, sessions: Sequence[str], steps: int | None, seed: int
+) -> Plan:
+    """How the model learns the sessions. Raises LogError where it is a run that learnt other words."""
     what = LSTM if str(model) == "lstm" else model
     tokenizer: WordTokenizer | None = WordTokenizer.train(map(as_read, sessions))
     start = None
