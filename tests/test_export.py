@@ -108,6 +108,23 @@ def test_each_answer_comes_at_once(tool):
         assert process.wait(30) == 0
 
 
+def test_the_text_that_the_threshold_was_taken_from_is_answered(run, tool):
+    made = predictor.report(run, baseline=False).model
+    last = int(np.abs(made.score - made.threshold.value).argmin())
+    (answer,) = ask(tool, json.dumps(training.open_split(run.config).val[last].text).encode("utf-8"))
+    assert not answer["abstain"]
+
+
+def test_a_reader_that_leaves_early_is_no_error(tool):
+    with subprocess.Popen(
+        command(tool), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.stdin.write(b'"card"\n' * 3)
+        process.stdin.close()
+        assert (process.wait(30), process.stderr.read()) == (0, b"")
+
+
 def test_it_is_a_function_too(tool):
     code = "import sys; sys.path.insert(0, sys.argv[1]); from tool import predict; print(predict('PIN')['label'])"
     done = subprocess.run([sys.executable, "-I", "-c", code, str(tool)], capture_output=True, text=True, check=True)

@@ -61,7 +61,10 @@ def say_review(run: "Run") -> None:
 def judge(run: "Run", baseline: bool) -> dict[str, Any]:
     """How a classifier of texts that has just been trained fares, said and kept in its run; for --json, too."""
     from kakehashi.work.predictor import report
+    from kakehashi.work.predictor.baseline import NAME
 
+    if baseline:
+        console.say(t("predictor.judging", name=NAME))
     made = report(run, baseline=baseline)
     made.save(run)
     say(made)

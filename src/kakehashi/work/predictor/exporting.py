@@ -10,6 +10,7 @@ Before the folder has its name, the tool has answered every validation text as t
 
 import io
 import json
+import math
 import os
 import secrets
 import shutil
@@ -105,6 +106,9 @@ def _shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
 def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
     """tool.json: what tool.py reads, and what a person may want to know."""
     form, data = run.codec, run.config.data
+    threshold = made.model.threshold.value
+    if threshold is not None:  # down to the tool's 6 decimals: rounding must not silence the text it was taken from
+        threshold = math.floor(threshold * 1e6) / 1e6
     return {
         "format": 1,
         "model": model,
@@ -112,7 +116,7 @@ def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
         "classes": form.classes,
         "length": form.length,
         "temperature": made.model.temperature,
-        "threshold": made.model.threshold.value,
+        "threshold": threshold,
         "trained_on": {"data": data.name, "sha256": data.sha256, "split": data.split, "private": data.private},
         "figures": {"texts": made.n, "target": made.target, **made.model.to_dict(), "baseline": _baseline(run)},
         "made_by": {"run": run.name, "kakehashi": __version__},

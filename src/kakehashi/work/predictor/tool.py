@@ -13,6 +13,7 @@ Axes: T tokens of a text, C width, H heads, D = C / H width of a head, U hidden 
 import functools
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -52,9 +53,9 @@ class Tool:
         logits = self.logits(self.weights, self.config, np.array(tokens))[-len(self.classes) :]  # (K,)
         probabilities = softmax(logits.astype(np.float64) / self.temperature)
         best = int(probabilities.argmax())
-        score = float(probabilities[best])
+        score = round(float(probabilities[best]), 6)
         abstain = self.threshold is None or score < self.threshold
-        return {"label": self.classes[best], "score": round(score, 6), "abstain": abstain}
+        return {"label": self.classes[best], "score": score, "abstain": abstain}
 
 
 # --- Tokenizers: from a text to the numbers of its tokens, one after another ---
@@ -252,9 +253,12 @@ def answer(line: bytes) -> dict:
 def main() -> None:
     """Answer each line of standard input by a line on standard output, at once; both are UTF-8."""
     beside()
-    for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(json.dumps(answer(line), ensure_ascii=False).encode("utf-8") + b"\n")
-        sys.stdout.buffer.flush()
+    try:
+        for line in sys.stdin.buffer:
+            sys.stdout.buffer.write(json.dumps(answer(line), ensure_ascii=False).encode("utf-8") + b"\n")
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever reads has seen enough; nothing is left to be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
