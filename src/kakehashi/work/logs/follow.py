@@ -1,7 +1,8 @@
 """Log files that grow, followed: their records as they are written, none lost and none twice.
 
 A file may not be there yet, may be renamed and begun anew, or copied and emptied (both are rotations), may end within a
-line or a record. What is not seen: bytes written and emptied between two looks, of which no copy was made.
+line or a record. What is not seen: a file that comes and goes between two looks, and what was written and emptied
+between them without a copy.
 """
 
 import codecs

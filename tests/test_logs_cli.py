@@ -1,0 +1,331 @@
+"""kakehashi logs: from files to alarms, as a person goes: fit, scan, accept, watch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import logs_made
+import pytest
+
+from kakehashi import texts
+from kakehashi.cli import console
+from kakehashi.work.logs import Note, lines
+
+N = 120
+LATER = logs_made.START + timedelta(days=30)
+BAD = {"missing": {1001, 1002}, "early": {1010}, "new": {1020, 1021, 1022}, "slow": {1030}}
+FIT = ("--steps", 200, "--json")
+METHODS = {"both", "model", "parameter", "event", "length", "event or length", "counts", "sequence", "2-gram", "forest"}
+
+
+@pytest.fixture(autouse=True)
+def in_english(monkeypatch):
+    monkeypatch.setenv("KAKEHASHI_LANG", "en")
+    texts.use(None)
+    yield
+    texts.use(None)
+    console.as_json = False
+
+
+@pytest.fixture
+def kakehashi(capsys):
+    """kakehashi("logs", ...) -> (exit code, stdout, stderr), in this process, where torch is imported already."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            console.run(list(map(str, arguments)))
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return left.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """(folder with a run, the JSON that fit ended with, what it printed), by the real command."""
+    folder = tmp_path_factory.mktemp("logs")
+    logs_made.write(folder / "normal" / "app.log", logs_made.made(N, 1))
+    logs_made.write(folder / "odd.log", logs_made.made(60, 2, start=LATER, first=1000, **BAD))
+    done = subprocess.run(command("fit", "normal", *FIT), cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture
+def run(fitted):
+    folder, found, _ = fitted
+    yield folder / found["run"]
+    (folder / found["run"] / "pending.json").unlink(missing_ok=True)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "kakehashi", "logs", *map(str, arguments)]
+
+
+@contextmanager
+def process(*arguments, cwd, **environment):
+    """The real command, killed where a test fails before it ends."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen(command(*arguments), cwd=cwd, env={**os.environ, **environment}, **pipes) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def until(condition, process):
+    """Wait for it; a process that ends before has failed."""
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def said(out):
+    return json.loads(out.splitlines()[-1])
+
+
+def test_fit_says_what_it_found_and_leaves_a_run(fitted):
+    folder, found, printed = fitted
+    events = logs_made.made(N, 1)
+    sentences = {each.name for each in events}
+    assert found["n_records"] == len(events) and found["n_sessions"] == N and found["n_held_out"] == N - int(0.8 * N)
+    assert found["n_templates"] == len(sentences) == len(found["templates"])
+    assert sum(each["count"] for each in found["templates"]) == len(events)
+    assert found["grouping"]["kind"] == "key" and found["grouping"]["value"] == "request"
+    assert found["n_outside"] == sum(each.session is None for each in events)
+    written = [events[i].time.isoformat(timespec="milliseconds") for i in (0, -1)]
+    assert [datetime.fromisoformat(found[name]) for name in ("first", "last")] == list(
+        map(datetime.fromisoformat, written)
+    )
+    assert {row["method"] for row in found["table"]} == METHODS
+    assert all(0 <= row["share"] <= 1 and row["n_alarms"] <= found["n_held_out"] for row in found["table"])
+    assert "Query for req-<*> took <*> ms" in {each["template"] for each in found["numbers"]}
+    assert (folder / found["run"] / "model.safetensors").exists()
+    assert f"{len(events):,}" in printed and "Reading part <*> of file <*> for req-<*>" in printed
+    assert f"kakehashi logs scan {found['run']}" in printed
+    assert max(len(line) for line in printed.splitlines() if "<*>" in line) <= 80
+
+
+def test_scan_names_each_defect_with_its_line(fitted, run, kakehashi):
+    folder, _, _ = fitted
+    code, out, _ = kakehashi("logs", "scan", run, folder / "odd.log", "--json")
+    found = said(out)
+    assert code == 1 and found["n_sessions"] == 60
+    lines_of_file = (folder / "odd.log").read_text(encoding="utf-8").splitlines()
+    for alarm in found["alarms"]:
+        for place in [alarm, *alarm["places"]]:
+            assert lines_of_file[place["line"] - 1].endswith(f"{place['level']} {place['message']}")
+        assert {"rank", "why", "n_alike", "session", "surprise", "methods", "number", "expected", "nearest"} <= set(
+            alarm
+        )
+    why = {int(alarm["session"]): alarm["why"] for alarm in found["alarms"]}
+    assert why[1030] == "parameter" and why[1010] == "end"
+    assert [why[number] for number in (1020, 1021, 1022) if number in why] == ["new"]
+    assert [each["count"] for each in found["new"]] == [3] and found["new"][0]["message"].startswith("Checksum")
+    assert sum(alarm["n_alike"] for alarm in found["alarms"]) == found["n_alarms"]
+    assert found["table"][0]["method"] == "both" and found["table"][0]["n_alarms"] == found["n_alarms"]
+
+
+def test_the_learnt_log_itself_has_no_alarm_but_for_numbers(fitted, run, kakehashi):
+    # the counts of each session are known, so that the model alone cannot alarm
+    folder, _, _ = fitted
+    code, out, _ = kakehashi("logs", "scan", run, folder / "normal", "--json")
+    found = said(out)
+    assert code == bool(found["n_alarms"]) and found["n_sessions"] == N
+    assert all(alarm["why"] == "parameter" for alarm in found["alarms"])
+
+
+def test_without_a_session_nothing_can_be_told(fitted, run, kakehashi, tmp_path):
+    (tmp_path / "other.log").write_text("a line of another program\n" * 3, encoding="utf-8")
+    code, out, err = kakehashi("logs", "scan", run, tmp_path / "other.log", "--json")
+    assert code == 3 and said(out)["n_sessions"] == 0 and "No session" in err
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_other_forms_of_the_log_give_the_same_alarms(form, fitted, run, kakehashi, tmp_path):
+    folder, _, _ = fitted
+    log = logs_made.write(tmp_path / "app.log", logs_made.made(60, 2, start=LATER, first=1000, **BAD), form)
+
+    def alarms(path):
+        found = said(kakehashi("logs", "scan", run, path, "--json")[1])
+        return [(each["why"], each["message"], each["time"], each["n_alike"]) for each in found["alarms"]]
+
+    assert alarms(log) == alarms(folder / "odd.log")
+
+
+def test_alarms_are_said_in_sentences_within_the_width(fitted, run, kakehashi):
+    folder, _, _ = fitted
+    code, out, _ = kakehashi("logs", "scan", run, folder / "odd.log")
+    assert code == 1
+    for sentence in ("never seen", "Expected instead:", "nearest normal session", "- Query for req-<*>", "3 alike"):
+        assert sentence in out, sentence
+    assert "The number" in out and "kakehashi logs accept" in out
+    assert all(len(line) <= 80 for line in out.splitlines() if line.startswith("   "))
+
+
+def test_over_the_budget_the_rest_is_counted(fitted, run, kakehashi):
+    folder, _, _ = fitted
+    everything = said(kakehashi("logs", "scan", run, folder / "odd.log", "--json")[1])
+    code, out, err = kakehashi("logs", "scan", run, folder / "odd.log", "--budget", 1, "--json")
+    found = said(out)
+    assert code == 1 and found["alarms"][0]["message"] == everything["alarms"][0]["message"]
+    assert len(found["alarms"]) == 1 and found["n_over"] == len(everything["alarms"]) - 1
+    second = everything["alarms"][1]
+    assert f"{second['source']}:{second['line']}" in err and f"{found['n_over']} more" in err
+
+
+def test_japanese_words_pass_a_strict_cp932_pipe(fitted, run):
+    folder, _, _ = fitted
+    environment = {**os.environ, "PYTHONIOENCODING": "cp932:strict", "KAKEHASHI_LANG": "ja"}
+    done = subprocess.run(command("scan", run, "odd.log"), cwd=folder, capture_output=True, env=environment)
+    out = done.stdout.decode("cp932")
+    assert done.returncode == 1 and not done.stderr, done.stderr
+    for sentence in ("警報: ", "代わりに予想していたもの", "最も近い正常セッション", "取り置き分", "初めて見る"):
+        assert sentence in out, sentence
+
+
+def test_templates_are_learnt_when_a_person_says_so(fitted, run, kakehashi):
+    folder, _, _ = fitted
+    kept = {name: (run / name).read_bytes() for name in ("detector.json", "templates.json")}
+    assert said(kakehashi("logs", "accept", run, "--json")[1])["waiting"] == []
+    kakehashi("logs", "scan", run, folder / "odd.log")
+    code, out, _ = kakehashi("logs", "accept", run)
+    assert code == 0 and "Checksum mismatch in block <*> of req-<*>, giving up" in out
+    (waiting,) = said(kakehashi("logs", "accept", run, "--json")[1])["waiting"]
+    assert waiting["count"] == 3
+    code, _, err = kakehashi("logs", "accept", run, waiting["id"] + 7)
+    assert code == 2 and str(waiting["id"] + 7) in err
+    code, out, _ = kakehashi("logs", "accept", run, waiting["id"], "--json")
+    assert code == 0 and [each["id"] for each in said(out)["learnt"]] == [waiting["id"]] and not said(out)["waiting"]
+    again = said(kakehashi("logs", "scan", run, folder / "odd.log", "--json")[1])
+    assert again["new"] == [] and "new" not in {alarm["why"] for alarm in again["alarms"]}
+    for name, content in kept.items():
+        (run / name).write_bytes(content)
+
+
+def test_watch_says_alarms_as_they_come_through_a_rotation(fitted, run, tmp_path):
+    events = logs_made.made(40, 5, start=LATER, first=1000, new={1005}, slow={1030})
+    # the last one to end is of a kind of its own, so that all have been judged when its alarm comes
+    end = events[-1].time + timedelta(seconds=60)
+    events += logs_made.made(1, 5, start=end, first=1040, language="ja", new={1040}, heartbeat=None)
+    raw = logs_made.text(events).splitlines(keepends=True)
+    log = tmp_path / "app.log"
+    with process("watch", run, log, "--idle", 2, "--json", cwd=tmp_path) as watch:
+        words = iter(watch.stderr.readline, "")
+        assert any("Watching" in line for line in words)
+        for i, line in enumerate(raw):
+            if i == 1:
+                assert any("is there" in line for line in words)
+            if i == len(raw) // 2:
+                log.rename(tmp_path / "app.log.1")
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(line)
+        alarms = {}
+        while "1040" not in alarms and (line := watch.stdout.readline()):
+            alarm = json.loads(line)
+            alarms[alarm["session"]] = alarm
+        watch.send_signal(signal.SIGINT)
+        out, err = watch.communicate(timeout=60)
+    assert watch.returncode == 0 and "Traceback" not in err
+    assert alarms["1005"]["why"] == "new" and alarms["1030"]["why"] == "parameter"
+    assert (said(out)["sessions"], said(out)["records"]) == (41, sum(each.session is not None for each in events))
+    assert not (run / "pending.json").exists(), "watching changes nothing"
+
+
+def test_a_fit_that_is_killed_is_told_and_can_be_finished(fitted, kakehashi, tmp_path):
+    folder, _, _ = fitted
+    with process("fit", folder / "normal", "--steps", 100_000, cwd=tmp_path) as fit:
+        until(lambda: list(tmp_path.glob("runs/*/checkpoint/current")), fit)
+        fit.kill()
+        fit.wait()
+    (run,) = (tmp_path / "runs").iterdir()
+    code, _, err = kakehashi("logs", "scan", run, folder / "odd.log")
+    assert code == 2 and f"kakehashi train --resume {run}" in err and len(err.splitlines()) == 1
+
+
+def test_a_folder_of_every_defect_is_read_and_each_is_said(fitted, run, kakehashi, tmp_path):
+    events = logs_made.made(12, 9, start=LATER, first=1000)
+    logs_made.write(tmp_path / "a" / "local.log", events, zone=False)
+    logs_made.write(tmp_path / "a" / "sjis.log", logs_made.made(12, 9, first=2000, language="ja"), "cp932")
+    logs_made.write(tmp_path / "a" / "torn.log", events, torn=True)
+    logs_made.write(tmp_path / "a" / "back.log", logs_made.back(events, 20, 3600))
+    (tmp_path / "a" / "core.bin").write_bytes(bytes(range(32)) * 9)
+    (tmp_path / "a" / "empty.log").write_bytes(b"")
+    mixed = logs_made.text(events).encode() + b"\x00\x00INFO zeros\n" + b"\xff\xfe\x81 no text\n"
+    (tmp_path / "a" / "mixed.log").write_bytes(mixed)
+    _, out, err = kakehashi("logs", "scan", run, tmp_path / "a", "--json")
+    kinds = {Path(note["source"]).name: note["kind"] for note in said(out)["notes"]}
+    assert {note["kind"] for note in said(out)["notes"]} == {
+        *("no zone", "encoding cp932", "torn", "clock", "binary", "empty", "nul", "undecodable")
+    }
+    for name, words in {
+        "local": "without a zone",
+        "sjis": "cp932",
+        "torn": "torn",
+        "back": "clock",
+        "core": "binary",
+    }.items():
+        assert any(name in line and words in line for line in err.splitlines()), (name, kinds)
+
+
+KINDS = ["binary", "unreadable", "empty", "torn", "encoding cp932", "undecodable", "nul", "long", "json", "quote"]
+
+
+@pytest.mark.parametrize("lang", texts.LANGUAGES)
+def test_every_kind_of_note_is_a_sentence(lang):
+    from kakehashi.cli.logs import sentence
+
+    texts.use(lang)
+    kinds = [*KINDS, "no zone", "clock"]
+    said = [sentence(Note(kind, "app.log", 7, 1234)) for kind in kinds]
+    said += [sentence(Note(kind, "app.log", 0, 1)) for kind in ("torn", "encoding utf-16")]
+    assert len(set(said)) == len(said) and all("app.log" in each for each in said)
+    counted = said[4:8]
+    assert all("1,234" in each and "7" in each for each in counted)
+    for kind in kinds:  # what lines.Notes promises
+        assert f'"{kind.partition(" cp932")[0]}' in lines.Notes.__doc__, kind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "nowhere"], "nowhere"),
+        (["fit", "few.log"], "too few"),
+        (["fit", "few.log", "--layout", "("], "layout"),
+        (["fit", "few.log", "--key", "("], "key"),
+        (["fit", "few.log", "--masks", "nowhere.toml"], "nowhere.toml"),
+        (["fit", "few.log", "--encoding", "cp0"], "cp0"),
+        (["fit", "few.log", "--model", "mlp9"], "mlp9"),
+        (["scan", "nowhere", "few.log"], "nowhere"),
+        (["scan", "nowhere", "few.log", "--budget", "0"], "--budget"),
+        (["watch", "nowhere", "few.log"], "nowhere"),
+        (["accept", "nowhere"], "nowhere"),
+        (["accept", "nowhere", "1", "--all"], "--all"),
+    ],
+)
+def test_a_wrong_call_is_told_in_a_line(arguments, words, kakehashi, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logs_made.write(tmp_path / "few.log", logs_made.made(4, 1))
+    code, _, err = kakehashi("logs", *arguments)
+    assert code == 2 and words in err and len(err.strip().splitlines()[-1]) < 400
+    assert [path.name for path in tmp_path.iterdir()] == ["few.log"], "a wrong call left something behind"
+
+
+def test_a_folder_cannot_be_watched(fitted, run, kakehashi, tmp_path):
+    code, _, err = kakehashi("logs", "watch", run, tmp_path)
+    assert code == 2 and "is a folder" in err
+
+
+def test_what_a_line_would_do_to_a_terminal_is_spelled_out():
+    from kakehashi.cli.logs import shortened
+
+    assert shortened("a\x1b[2Jb\u202ec\u3000d", 80) == "a\\x1b[2Jb\\u202ec\u3000d"
+    assert shortened("要求を受け付けました", 12) == "要求を受..."
