@@ -6,10 +6,11 @@ rows.py             a row: ours and a peer's, in turns in the same run, and whet
 table.py            docs/benchmarks.md, where each bench rewrites its own tables only
 cli.py  ladder.py   the benches: PLAIN takes under 5 minutes in all, FULL longer; each holds pieces by the name that
 autograd.py  bpe.py  --only takes, and a piece yields rows
-parity.py
+parity.py  work.py
 memory.py           how far the memory of a process rises
 bleu.py             how well a run translates; a command of its own
 names.py            pieces of ladder.py: the models on names.txt
+log_sets.py         pieces of work.py: methods on sessions of logs
 peer_*.py           peers
 """
 
@@ -20,7 +21,7 @@ from benchmarks import table
 from benchmarks.rows import Row, commit, machine
 from kakehashi import Mistake
 
-NAMES = ("cli", "ladder", "autograd", "bpe", "parity")
+NAMES = ("cli", "ladder", "autograd", "bpe", "parity", "work")
 
 
 class UnknownBench(Mistake):

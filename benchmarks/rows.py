@@ -62,7 +62,7 @@ def measure(
     peer: Callable[[], float] | None = None,
     *,
     repeats: int,
-    **words: str,
+    **words: Any,
 ) -> Row:
     """Call `ours` and `peer` in turns, `repeats` times; each returns its figure. words: as `summary` takes them."""
     turns = [(ours(), None if peer is None else peer()) for _ in range(repeats)]
@@ -78,6 +78,7 @@ def summary(
     peer_name: str = "",
     goal: str = "",
     why: str = "",
+    details: Sequence[dict[str, Any]] = (),
 ) -> Row:
     """The row of what was measured in turns: (ours, the peer's) of each."""
     own = [mine for mine, _ in turns]
@@ -94,6 +95,7 @@ def summary(
         peer_name=peer_name,
         ratio=statistics.median(mine / other for mine, other in pairs) if pairs else None,
         why=why,
+        details=details,
     )
 
 

@@ -74,9 +74,10 @@ def _details(row: Row) -> str:
 
 
 def _value(value: str | float | tuple[float, float] | None) -> str:
+    """Three digits of a number that count, as there are many in a table of details."""
     if isinstance(value, tuple):
-        return " to ".join(map(_figure, value))
-    return "" if value is None else value if isinstance(value, str) else _figure(value)
+        return " to ".join(map(_value, value))
+    return "" if value is None else value if isinstance(value, str) else f"{value:.3g}"
 
 
 def _line(cells: Sequence[str]) -> str:

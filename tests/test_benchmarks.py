@@ -147,7 +147,7 @@ def test_an_unknown_bench_is_one_line():
         [sys.executable, "-m", "benchmarks", "nothing"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "there are cli, ladder, autograd, bpe, parity" in done.stderr
+    assert "there are cli, ladder, autograd, bpe, parity, work" in done.stderr
 
 
 def test_an_unknown_piece_is_one_line():

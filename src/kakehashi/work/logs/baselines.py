@@ -116,7 +116,8 @@ class Ngrams(Unseen):
 
 class Forest:
     """How soon random cuts through the counts of events isolate a session (scikit-learn's isolation forest). Blind to
-    order, and, as no cut can divide what is the same in all normal sessions, to events never seen."""
+    order; and no cut divides what is the same in all normal sessions, so neither an event never seen is odd to it nor
+    the lack of one that is always there."""
 
     name = "forest"
     cut: float | None = None
