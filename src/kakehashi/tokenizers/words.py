@@ -24,8 +24,8 @@ class WordTokenizer:
             raise TokenizerError(
                 f"tokens must be {END!r}, {UNKNOWN!r} and then distinct words, got {self.tokens[:9]!r}"
             )
-        if odd := next((word for word in words if word.split() != [word]), None):
-            raise TokenizerError(f"a word has no blanks and is not empty, got {odd!r}")
+        if odd := [word for word in words if word.split() != [word]]:
+            raise TokenizerError(f"a word has no blanks and is not empty, got {odd[0]!r}")
 
     @classmethod
     def train(cls, texts: Iterable[str]) -> "WordTokenizer":

@@ -37,23 +37,31 @@ class Normal:
         self.bags = [Counter(session) for session in self.sessions]
 
     def nearest(self, events: Events) -> Nearest:
-        """The session with the smallest edit distance; of several, the one seen most often."""
+        """The session with the smallest edit distance; of several, the one that has the fewest events to name, and of
+        these the one seen most often."""
         bag = Counter(events)
+        extra = np.array([(bag - other).total() for other in self.bags])
+        missing = np.array([(other - bag).total() for other in self.bags])
         # sessions that differ in n events are n steps apart at least: those that cannot win are not compared
-        least = np.array([max((bag - other).total(), (other - bag).total()) for other in self.bags])
+        least = np.maximum(extra, missing)
         order = np.argsort(least, kind="stable")
-        best, winner = np.inf, 0
+        best, winner = (np.inf, 0), 0
         for start in range(0, len(order), ROWS):
             rows = order[start : start + ROWS]
-            if least[rows[0]] > best:
+            if least[rows[0]] > best[0]:
                 break
             found = distances(events[:LONGEST], [self.sessions[i][:LONGEST] for i in rows])
             for distance, i in zip(found, rows, strict=True):
-                if (distance, i) < (best, winner):
-                    best, winner = distance, int(i)
+                this = (distance, extra[i] + missing[i])
+                if (this, i) < (best, winner):
+                    best, winner = this, int(i)
         session, other = self.sessions[winner], self.bags[winner]
-        missing, extra = (other - bag).elements(), (bag - other).elements()
-        return Nearest(*([self._words(session), self.counts[winner], self._words(missing), self._words(extra)]))
+        return Nearest(
+            words=self._words(session),
+            count=self.counts[winner],
+            missing=self._words((other - bag).elements()),
+            extra=self._words((bag - other).elements()),
+        )
 
     def _words(self, events: Iterable[int]) -> list[str]:
         return [self.tokens[event] for event in events]

@@ -38,7 +38,7 @@ EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 600, 3_000
 RECIPE: dict[str, Any] = {"lr": 3e-3, "min_lr": 0.0, "weight_decay": 0.05, "clip": 1.0}
 LSTM = "lstm-logs"
 BATCH, WARMUP = 64, 30
-FAR, LEAST_FAR = 1.5, 3.0  # far more than normal: so many times the largest normal surprise, and so many nats
+FAR, LEAST_FAR = 1.25, 3.0  # far more than normal: so many times the largest normal surprise, and so many nats
 SLACK = 1e-3  # nats by which the same session may differ from batch to batch, as sums are rounded otherwise
 
 
@@ -216,8 +216,10 @@ class Verdicts:
         self.held_out = {name: sum(name in each.odd for each in decided) / len(decided) for name in names}
 
     def _save(self) -> None:
+        # JSON has no word for inf, which a threshold is where too many held-out sessions are
+        thresholds = {name: each if np.isfinite(each) else str(each) for name, each in self.thresholds.items()}
         state = {"false_alarms": self.false_alarms, "whole": self.whole}
-        state |= {"thresholds": self.thresholds, "held_out": self.held_out}
+        state |= {"thresholds": thresholds, "held_out": self.held_out}
         self.run.write_extra(THRESHOLDS, json.dumps(state, indent=1))
 
 

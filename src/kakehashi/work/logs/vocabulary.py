@@ -25,7 +25,7 @@ LEARNT = 0.8  # of the sessions, in the order of time; the rest is held out
 N_BINS = 8
 NUMERIC, DISTINCT = 0.9, 20  # a parameter is a number in this share of its records, and has so many values at least
 OUTSIDE = 0.01  # of the held-out values, at most so many are outside a range that holds
-_NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
+_NUMBER = re.compile(r"(?a:([-+]?\d+(?:\.\d+)?))(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 # what the model reads in place of a value that it cannot have learnt: so what follows is predicted undisturbed
 _READ_AS = {"under": "b1", "far-under": "b1", "over": f"b{N_BINS}", "far-over": f"b{N_BINS}"}

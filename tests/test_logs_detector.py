@@ -1,0 +1,469 @@
+"""The log detector: words, surprise, verdicts, and what is kept in the run."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from logs_made import made, write
+
+from kakehashi import inference, models, training
+from kakehashi.runs import Run
+from kakehashi.tokenizers.words import UNKNOWN, WordTokenizer
+from kakehashi.work.logs import Config, Drain, LogError, Notes, Record, read
+from kakehashi.work.logs.detector import Detector
+from kakehashi.work.logs.grouping import Grouping
+from kakehashi.work.logs.nearest import Normal, distances
+from kakehashi.work.logs.surprise import Surprise
+from kakehashi.work.logs.verdict import Verdicts
+from kakehashi.work.logs.vocabulary import Bins, Readings, as_read, number
+
+FIRST = 1000  # the number of the first session of a log to scan
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def log(folder):
+    return write(folder / "normal.log", made(300, seed=1))
+
+
+@pytest.fixture(scope="module")
+def detector(folder, log):
+    return Detector.fit(log, root=folder / "runs", name="fitted", steps=200)
+
+
+@pytest.fixture
+def copied(detector, tmp_path):
+    """The same detector in a run of the test's own."""
+    return Detector.load(shutil.copytree(detector.run.path, tmp_path / "copied"))
+
+
+def judged(detector, path, **defects):
+    """What is said of 40 sessions, of which those numbered have a defect, by their number."""
+    named = {name: [FIRST + i for i in numbers] for name, numbers in defects.items()}
+    write(path, made(40, seed=2, first=FIRST, **named))
+    return {int(each.session.key) - FIRST: each for each in detector.judge(detector.sessions(path))}
+
+
+def template(detector, word):
+    return detector.drain.groups[int(word[1:])].template
+
+
+# --- What it finds ---
+
+
+@pytest.mark.parametrize(
+    ("defect", "why", "there", "expected"),
+    [
+        ("missing", "order", "Sent", "Query"),
+        ("swapped", "order", "Sent", "Query"),
+        ("early", "end", None, None),
+        ("new", "new", "Checksum", None),
+        ("slow", "parameter", "Query", None),
+    ],
+)
+def test_a_defect_alarms_with_its_cause_its_place_and_what_was_expected(
+    detector, tmp_path, defect, why, there, expected
+):
+    found = judged(detector, tmp_path / "log", **{defect: [7, 31]})
+    assert {i for i, each in found.items() if each.alarm} == {7, 31}
+    for each in (found[7], found[31]):
+        assert each.why == why
+        records = each.session.records
+        if there is None:
+            assert each.place == len(records) and each.word == len(each.words)
+        else:
+            assert records[each.place].message.startswith(there) and each.places[each.word] == each.place
+        words = dict(detector.surprise.expected(" ".join(each.words), each.word, 3))
+        if expected:
+            assert any(template(detector, word).startswith(expected) for word in words if word != "<|end|>")
+        assert each.words[each.word : each.word + 1] != [max(words, key=words.__getitem__)]
+
+
+def test_normal_sessions_rarely_alarm(detector, tmp_path):
+    path = write(tmp_path / "log", made(300, seed=3, first=FIRST))
+    alarms = [each for each in detector.judge(detector.sessions(path)) if each.alarm]
+    assert len(alarms) <= 6  # 2%; the held-out sessions are only 60
+
+
+def test_no_threshold_alarms_for_more_of_what_was_held_out_than_was_allowed(detector):
+    assert detector.n_held_out == 60 and set(detector.held_out) >= {"event", "counts", "forest", "model", "both"}
+    assert all(0 <= share <= 1 for share in detector.held_out.values())
+    for name in ("model", "parameter", "forest"):
+        assert detector.held_out[name] <= 0.01
+
+
+def test_a_record_without_a_session_is_counted_by_its_level(detector, log, tmp_path):
+    list(detector.sessions(write(tmp_path / "log", made(40, seed=2, heartbeat=5.0))))
+    assert set(detector.outside) == {"INFO"} and detector.outside["INFO"] > 0
+    assert detector.skipped > 0 and detector.n_records == sum(1 for _ in read(log))
+
+
+def test_records_and_paths_give_the_same(detector, tmp_path):
+    path = write(tmp_path / "log", made(40, seed=2))
+    forms = (path, [path], iter([path]), read(path), list(read(path)))
+    keys = [[(each.key, len(each)) for each in detector.sessions(form)] for form in forms]
+    assert all(each == keys[0] for each in keys) and len(keys[0]) == 40
+    assert list(detector.sessions([])) == []
+
+
+def test_a_verdict_does_not_depend_on_the_neighbours_of_a_session(detector, tmp_path):
+    found = judged(detector, tmp_path / "log", swapped=[3])
+    for each in list(found.values())[:10]:
+        (alone,) = detector.judge([each.session])
+        assert alone.odd == each.odd and alone.why == each.why
+        np.testing.assert_allclose(alone.surprises, each.surprises, atol=1e-4)
+
+
+# --- Surprise ---
+
+
+def by_hand(surprise, text):
+    """-log p of each word and of the end, one window after the other, one word at a time."""
+    tokens = [*surprise.tokenizer.encode(text), 0]
+    found = []
+    for i, token in enumerate(tokens):
+        start = i - i % surprise.window
+        before = torch.tensor([[0, *tokens][start : i + 1]])
+        with torch.no_grad():
+            found.append(-float(surprise.model(before).logits[0, -1].log_softmax(-1)[token]))
+    return found
+
+
+@pytest.mark.parametrize(("name", "window"), [("lstm-logs", 4), ("lstm-logs", 50), ("gpt2", 8), ("mlp", 8)])
+def test_surprise_is_the_models_negative_log_probability(name, window):
+    family = models.find(name)
+    config = family.presets.get(name) or next(iter(family.presets.values()))
+    small = {"gpt2": {"block_size": window, "n_layers": 1, "n_heads": 2, "n_embd": 8}}.get(name, {})
+    tokenizer = WordTokenizer.train(["E1 E2 E3 E4 E4.1=b1 E4.1=b8"])
+    torch.manual_seed(0)
+    model = family.Model(replace(config, vocab_size=tokenizer.vocab_size, **small))
+    surprise = Surprise(model, tokenizer, window)
+    texts = ["E1 E2 E3 E4 E4.1=b8 E1 E1 E2 E3 E9", "", "E4", "E2 E3 E1 E2 E4 E4.1=b1 E3", "E1 E2 E3"]
+    for text, found in zip(texts, surprise.of(texts), strict=True):
+        assert len(found) == len(text.split()) + 1
+        np.testing.assert_allclose(found, by_hand(surprise, text), atol=1e-4)
+        for place, nats in enumerate(found):
+            words = dict(surprise.expected(text, place, tokenizer.vocab_size))
+            said = [*text.split(), "<|end|>"][place]
+            assert UNKNOWN not in words
+            if said in words:
+                assert -np.log(words[said]) == pytest.approx(nats, abs=1e-4)
+    assert surprise.of([]) == []
+
+
+def test_a_number_outside_what_was_learnt_does_not_disturb_what_follows():
+    assert as_read("E4 E4.1=over E4.2=far-under E5") == "E4 E4.1=b8 E4.2=b1 E5"
+
+
+# --- Numbers ---
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("12", 12), ("-3.5", -3.5), ("12ms", 0.012), ("2s", 2), ("4KB", 4000), ("7%", 7)]
+)
+def test_numbers_are_read_with_their_units(value, expected):
+    assert number(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", ["", "10.0.0.1", "0x1f", "ms", "12 ms", "1e5", "१२"])
+def test_what_is_no_decimal_is_no_number(value):
+    assert np.isnan(number(value))
+
+
+@given(st.lists(st.integers(0, 50), min_size=20, max_size=300), st.floats(-200, 200))
+def test_bins_cover_the_range_and_none_is_empty(values, other):
+    bins = Bins.of(np.array(values, dtype=float))
+    names = {bins.bin(value) for value in values}
+    assert len(names) == len(bins.edges) - 1 and "b8" in names and names <= {f"b{i}" for i in range(1, 9)}
+    least, most = min(values), max(values)
+    away = max(least - other, other - most, 0)
+    name = bins.bin(other)
+    assert name.endswith("under") == (other < least) and name.endswith("over") == (other > most)
+    assert name.startswith("far") == (away > (most - least) / 2)
+
+
+def test_only_a_number_whose_range_holds_gets_bins():
+    rng = np.random.default_rng(0)
+    readings = Readings()
+    for i in range(500):
+        latency, clock, choice = float(rng.integers(50)), float(i), float(rng.integers(5))
+        address = float("nan")
+        rare = float(i) if i % 3 == 0 else float("nan")
+        readings.add([(7, (latency, clock, choice, address, rare)), (8, ())])
+    bins = readings.bins()
+    assert list(bins) == [7] and list(bins[7]) == [0]
+    text = next(iter(readings.texts(bins)))
+    assert text.startswith("E7 E7.1=b") and text.endswith(" E8")
+
+
+def test_a_latency_is_watched_and_no_name_address_or_counter(detector):
+    ((id, places),) = detector.vocabulary.bins.items()
+    assert template(detector, f"E{id}").startswith("Query") and len(places) == 1
+
+
+# --- The nearest normal session ---
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_the_edit_distance_is_that_of_its_definition(data):
+    session = st.lists(st.integers(2, 5), max_size=8).map(tuple)
+    one, others = data.draw(session), data.draw(st.lists(session, min_size=1, max_size=4))
+
+    @lru_cache
+    def naive(a, b):
+        if not a or not b:
+            return len(a) + len(b)
+        return min(naive(a[1:], b) + 1, naive(a, b[1:]) + 1, naive(a[1:], b[1:]) + (a[0] != b[0]))
+
+    expected = [naive(one, other) for other in others]
+    assert distances(one, others) == expected
+    tokens = ["<|end|>", UNKNOWN, "E1", "E2", "E3", "E4"]
+    nearest = Normal(others, tokens).nearest(one)
+    chosen = tuple(tokens.index(word) for word in nearest.words)
+    assert naive(one, chosen) == min(expected) and nearest.count == others.count(chosen)
+    assert len(one) - len(nearest.extra) + len(nearest.missing) == len(chosen)
+
+
+def test_the_nearest_session_says_what_is_missing(detector, tmp_path):
+    each = judged(detector, tmp_path / "log", missing=[7])[7]
+    nearest = detector.nearest(each.events)
+    assert [template(detector, word)[:5] for word in nearest.missing] == ["Query"] and nearest.extra == []
+    assert nearest.count > 1
+
+
+# --- New templates ---
+
+
+def test_a_new_template_waits_until_it_is_accepted_and_is_then_left_out(copied, tmp_path):
+    assert copied.pending == []
+    assert judged(copied, tmp_path / "log", new=[7, 31])[7].alarm
+    (new,) = copied.pending
+    assert (new.count, new.example.message[:8]) == (2, "Checksum") and new.template.startswith("Checksum mismatch")
+    copied.note_pending()
+
+    again = Detector.load(copied.run.path)
+    assert [(each.id, each.template, each.count) for each in again.pending] == [(new.id, new.template, new.count)]
+    with pytest.raises(LogError, match=f"no template number 99 waits .* {new.id}$"):
+        again.accept([99])
+    assert again.accept([new.id]) == [replace(new, example=replace(new.example, fields={}))]
+    for each in (again, Detector.load(copied.run.path)):
+        assert each.pending == []
+        found = judged(each, tmp_path / "log", new=[7, 31])[7]
+        assert not found.alarm and len(found.words) < len(found.session.records) + 1
+        assert "event" not in found.odd
+
+
+def test_those_that_wait_are_bounded(detector, log, monkeypatch):
+    monkeypatch.setattr("kakehashi.work.logs.pending.MOST", 5)
+    copy = Detector.load(detector.run.path)
+    records = list(read(log))[:30]
+    words = ["alpha", "beta", "gamma", "delta", "eta", "theta", "iota", "kappa", "mu", "nu"]
+    strange = [replace(each, message=f"{w} {w}er {w}est") for each, w in zip(records, words, strict=False)]
+    list(copy.sessions(strange))
+    assert [each.template.split()[0] for each in copy.pending] == words[-5:]
+
+
+# --- State ---
+
+
+def test_a_loaded_detector_says_what_the_fitted_one_says(detector, tmp_path):
+    loaded = Detector.load(detector.run.path)
+    assert loaded.held_out == detector.held_out and loaded.grouping == detector.grouping
+    for one, other in zip(
+        *(judged(each, tmp_path / "log", early=[3], slow=[9]).values() for each in (detector, loaded)), strict=True
+    ):
+        assert (one.odd, one.why, one.place) == (other.odd, other.why, other.place)
+        assert (one.surprises == other.surprises).all()
+
+
+def test_the_same_logs_give_the_same_run_and_a_killed_one_goes_on_to_it(log, tmp_path):
+    class Killed(Exception):
+        pass
+
+    class Killer:
+        def on_step(self, state):
+            if state.step == 3:
+                raise Killed
+
+    whole = Detector.fit(log, root=tmp_path, name="whole", steps=4)
+    with pytest.raises(Killed):
+        Detector.fit(log, root=tmp_path, name="killed", steps=4, callbacks=[Killer()])
+    with pytest.raises(LogError, match=r"has learnt 2 of 4 steps: finish it with `kakehashi train --resume"):
+        Detector.load(tmp_path / "killed")
+    killed = Run.open(tmp_path / "killed")
+    training.train(killed.config, killed)
+    resumed = Detector.load(tmp_path / "killed")
+    assert resumed.verdicts.thresholds == whole.verdicts.thresholds and resumed.held_out == whole.held_out
+    for name in ("model.safetensors", "sessions.txt", "templates.json", "detector.json", "thresholds.json"):
+        assert killed.read_extra(name) == whole.run.read_extra(name), name
+
+
+def test_it_is_a_run_as_any_other(detector):
+    run = Run.open(detector.run.path)
+    assert run.private and run.config.data.unit == "document" and run.config.task == "lm"
+    (written,) = inference.Engine(run.load_model(), run.tokenizer).generate([""], max_tokens=40)
+    assert written.reason == "end" and set(written.text.split()) <= set(run.tokenizer.tokens)
+    split = training.open_split(run.config)
+    assert list(split.train + split.val) == detector.normal and len(split.val) == detector.n_held_out
+
+
+# --- Other models ---
+
+OWN = """
+import torch
+from torch import nn
+from dataclasses import dataclass
+from kakehashi.models.protocol import Output
+
+TASK = "lm"
+
+@dataclass(frozen=True)
+class Config:
+    vocab_size: int = 5
+
+PRESETS = {"own": Config()}
+
+class Model(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.table = nn.Parameter(torch.zeros(config.vocab_size, config.vocab_size))
+
+    def forward(self, tokens, targets=None, *, state=None, pad=None):
+        logits = self.table[tokens]
+        loss = None if targets is None else nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return Output(logits, loss)
+"""
+SESSIONS = ["E1 E2 E3", "E1 E2 E2 E3"] * 15
+
+
+def test_a_learners_file_and_a_transformer_stand_in_the_lstms_place(tmp_path, monkeypatch):
+    presets = models.find("gpt2").presets
+    tiny = replace(presets["gpt2-pico"], n_layers=1, n_heads=2, n_embd=8)
+    monkeypatch.setitem(presets, "gpt2-pico", tiny)
+    own = tmp_path / "own.py"
+    own.write_text(OWN, encoding="utf-8")
+    for model in (own, "gpt2-pico"):
+        verdicts = Verdicts.fit(SESSIONS, root=tmp_path / "runs", model=model, steps=40)
+        normal, odd = verdicts.of(["E1 E2 E3", "E3 E3 E3 E1"])
+        assert odd.score > normal.score and "both" in odd.odd and not normal.odd
+
+
+def test_a_runs_weights_are_gone_on_from_where_the_words_are_the_same(tmp_path):
+    first = Verdicts.fit(SESSIONS, root=tmp_path, steps=2)
+    second = Verdicts.fit(SESSIONS[:20], root=tmp_path, model=first.run.path, steps=1)
+    assert second.run.config.started_from == first.run.name
+    with pytest.raises(LogError, match="does not know 1 words of these sessions, such as E9: begin anew"):
+        Verdicts.fit([*SESSIONS, "E9"], root=tmp_path, model=first.run.path, steps=1)
+
+
+def test_a_detector_is_gone_on_from_with_its_templates(copied, tmp_path):
+    log = write(tmp_path / "more.log", made(60, seed=5, first=500))
+    further = Detector.fit(log, root=tmp_path, model=copied.run.path, steps=1)
+    known = {id: group.template for id, group in copied.drain.groups.items()}
+    assert {id: group.template for id, group in further.drain.groups.items()} == known
+    assert further.vocabulary.bins == copied.vocabulary.bins and further.n_records < copied.n_records
+
+
+# --- Groupings ---
+
+
+@pytest.mark.parametrize(
+    ("wish", "kind", "value"),
+    [
+        ({}, "key", "request"),
+        ({"key": "request"}, "key", "request"),
+        ({"key": r"req-\d+"}, "key", r"req-\d+"),
+        ({"window": 20}, "count", 20),
+        ({"seconds": 30.0}, "time", 30.0),
+    ],
+)
+def test_records_are_grouped_as_was_said_or_by_what_they_show(log, wish, kind, value):
+    sample = list(read(log))
+    grouping = Grouping.of(sample, **wish)
+    assert (grouping.kind, grouping.value) == (kind, value) and grouping.why
+    assert grouping.how == ("asked" if wish else "proposed")
+    assert len(list(grouping.sessions(sample))) >= 10
+
+
+def test_where_no_key_convinces_windows_of_100_records_are_cut():
+    grouping = Grouping.of([Record(f"tick {i} of the clock") for i in range(300)])
+    assert (grouping.kind, grouping.value, grouping.how) == ("count", 100, "usual")
+
+
+def test_the_end_of_a_window_says_nothing(log, tmp_path):
+    windowed = Detector.fit(log, root=tmp_path, window=40, steps=1)
+    found = list(windowed.judge(windowed.sessions(log)))
+    assert len(found) > 40 and all(each.surprises[-1] == 0 and each.why != "end" for each in found)
+
+
+# --- Mistakes of a person ---
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"key": "nothing"}, "none of the first 1,9.. records has the key 'nothing': choose one of block, "),
+        ({"key": "(("}, "no regular expression"),
+        ({"key": "request", "window": 5}, "grouped in one way, got key request and window 5"),
+        ({"window": 0}, "at least 1, got 0"),
+        ({"seconds": 0.0}, "more than 0 seconds"),
+        ({"window": 400}, r"5 sessions are too few .* choose a smaller window than 400 records"),
+        ({"model": "resnet"}, "needs a language model, and resnet is none"),
+        ({"false_alarms": 2.0}, "between 0 and 1, got 2"),
+        ({"name": "fitted"}, "fitted exists: choose another name"),
+        ({"masks": "nowhere.toml"}, "cannot read the masks nowhere.toml"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said_in_one_line_and_leaves_no_run(detector, folder, log, wish, said):
+    before = sorted((folder / "runs").iterdir())
+    with pytest.raises(LogError, match=said) as caught:
+        Detector.fit(log, root=folder / "runs", **wish)
+    assert "\n" not in str(caught.value) and sorted((folder / "runs").iterdir()) == before
+
+
+def test_logs_without_a_record_are_refused(tmp_path):
+    (tmp_path / "empty.log").write_text("\n", encoding="utf-8")
+    with pytest.raises(LogError, match="no record in .*empty.log"):
+        Detector.fit(tmp_path / "empty.log", root=tmp_path, notes=Notes())
+
+
+def test_a_run_of_another_kind_is_no_detector(tmp_path):
+    verdicts = Verdicts.fit(SESSIONS, root=tmp_path, steps=1)
+    with pytest.raises(LogError, match="is not a log detector: it has no detector.json"):
+        Detector.load(verdicts.run.path)
+
+
+@pytest.mark.parametrize("name", ["detector.json", "thresholds.json"])
+def test_a_damaged_state_is_said(copied, name):
+    (copied.run.path / name).write_text("{", encoding="utf-8")
+    with pytest.raises(LogError, match=f"{name} is damaged"):
+        Detector.load(copied.run.path)
+
+
+def test_templates_without_room_are_counted_and_read_as_unknown():
+    drain = Drain(Config(max_groups=2))
+    for message in ("one two", "three four five", "six"):
+        drain.learn(message)
+    readings = Readings()
+    readings.add([(group.id if (group := drain.match(m)) else 0, ()) for m in ("one two", "six")])
+    assert next(iter(readings.texts({}))) == f"{UNKNOWN} E3"
+
+
+def test_the_state_is_json_that_any_tool_reads(detector):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for name in ("detector.json", "thresholds.json", "templates.json"):
+        json.loads(detector.run.read_extra(name), parse_constant=refuse)
