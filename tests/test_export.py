@@ -4,20 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 from predictor_cases import STRANGERS, trained_run
 
 from kakehashi import models, texts, training
 from kakehashi.cli import predictor as face
 from kakehashi.inference import text_logits
 from kakehashi.paths import TEMPORARY
-from kakehashi.runs import Run
+from kakehashi.runs import Run, weights_of
+from kakehashi.tokenizers import CharTokenizer, WordPieceTokenizer, save
 from kakehashi.work import predictor
 from kakehashi.work.predictor import PredictorError, certainty, exporting, review
+from kakehashi.work.predictor import tool as module
 from kakehashi.work.predictor.reviewing import is_telling
 
 TEXTS = [
@@ -30,6 +36,7 @@ TEXTS = [
     *STRANGERS,
     "送金 " * 30_000,
 ]
+PIECES = WordPieceTokenizer.train(["my card's lost, カードが届かない 架け橋 straße abc ガ"], 100)
 # what runs a file as a program while nothing but NumPy and the standard library can be imported, and no socket opened
 GUARD = """
 import runpy, socket, sys
@@ -142,9 +149,44 @@ def test_without_a_threshold_it_always_abstains(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("model", "reference"),
-    [("lstm-names", "recurrent"), ("gru-char", "recurrent"), ("rnn-char", "recurrent"), ("gpt2-nano", "gpt2")],
+    ("model", "config"),
+    [
+        ("encoder-tiny", {"vocab_size": 20, "n_classes": 4, "n_layers": 2, "n_gram": 5}),
+        ("encoder-tiny", {"vocab_size": 20, "n_classes": 4, "n_layers": 0, "n_gram": 1, "block_size": 5}),
+        ("recurrent", {"vocab_size": 20, "n_layers": 2, "n_hidden": 24, "cell": "lstm"}),
+        ("recurrent", {"vocab_size": 20, "n_layers": 2, "n_hidden": 24, "cell": "gru"}),
+        ("recurrent", {"vocab_size": 20, "n_layers": 2, "n_hidden": 24, "cell": "rnn"}),
+        ("gpt2-pico", {"vocab_size": 20, "n_layers": 2}),
+    ],
 )
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_numpy_computes_as_torch_does(model, config, n):
+    family = models.find(model)
+    built = family.Model(replace(family.presets.get(model) or family.Config(), **config)).eval()
+    torch.manual_seed(n)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.normal_(std=0.5)
+        tokens = torch.cat((torch.zeros(1, dtype=torch.int64), torch.randint(2, 20, (n - 1,))))
+        expected = built(tokens[None]).logits[0]
+    if expected.ndim == 2:  # a language model's
+        expected = expected[-1]
+    found = module.MODELS[family.name](weights_of(built), asdict(built.config), tokens.numpy())
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@given(
+    st.lists(
+        st.text(max_size=20) | st.sampled_from(["カード", "ｶﾞ", "ＡＢＣ", "straße", "İ", "card-holder's"]), max_size=4
+    )
+)
+def test_pieces_are_cut_as_the_tokenizer_cuts_them(words):
+    text = " ".join(words)
+    assert list(module.wordpiece(PIECES.tokens)(text)) == PIECES.encode(text)
+
+
+@pytest.mark.parametrize(("model", "reference"), [("lstm-names", "recurrent"), ("gpt2-pico", "gpt2")])
 def test_a_language_model_becomes_a_tool_that_answers_as_it_does(model, reference, tmp_path):
     run = trained_run(tmp_path, model, steps=2)
     made = predictor.export(run, tmp_path / "tool", reviewed=True)  # which compares every validation text
@@ -155,8 +197,6 @@ def test_a_language_model_becomes_a_tool_that_answers_as_it_does(model, referenc
 
 
 def test_a_tokenizer_of_characters_goes_along(tmp_path):
-    from kakehashi.tokenizers import CharTokenizer, save
-
     save(CharTokenizer.train(["".join(map(chr, range(32, 127)))]), tmp_path / "letters.json")
     rows = [f"{word} {i},{label}" for i in range(20) for word, label in (("card", "a"), ("money", "b"))]
     (tmp_path / "ascii.csv").write_text("text,label\n" + "\n".join(rows), encoding="utf-8")

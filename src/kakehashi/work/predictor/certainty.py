@@ -111,7 +111,7 @@ class Threshold:
     def between(cls, score: np.ndarray, right: np.ndarray, outside: np.ndarray) -> "Threshold":
         """The threshold by which most texts are dealt with rightly: answered rightly, or, if of no class, not at all.
 
-        score (N,), right (N,) bool; outside (M,): the scores of texts of no class. Of equally good ones the lowest.
+        score (N,), right (N,) bool; outside (M,): the scores of texts of no class. Of equally good ones the highest.
         """
         every = np.concatenate((score, outside))
         gain = np.concatenate((right.astype(int), np.full(len(outside), -1)))  # what an answer adds to silence
@@ -120,7 +120,7 @@ class Threshold:
         total = np.where(possible, np.cumsum(gain[order]), -len(every) - 1)
         if total.max() < 0:
             return cls(None, None, 0.0, None)
-        value = float(every[order][np.flatnonzero(total == total.max())[-1]])
+        value = float(every[order][total.argmax()])  # the first is the highest
         answered = score >= value
         precision = float(right[answered].mean()) if answered.any() else None
         return cls(value, None, float(answered.mean()), precision)
