@@ -192,7 +192,7 @@ def both(model: nn.Module, run, which="**", **options) -> tuple[Probe, nn.Module
     assert torch.equal(torch.get_rng_state(), random)
     assert state(model) == before
     results = tensors(want), tensors(got)
-    weights = [{name: x for name, x in (*m.named_parameters(), *m.named_buffers())} for m in (twin, model)]
+    weights = [dict((*m.named_parameters(), *m.named_buffers())) for m in (twin, model)]
     gradients = [{name: x.grad for name, x in each.items() if x.grad is not None} for each in weights]
     for a, b in (results, weights, gradients):
         assert a.keys() == b.keys()
@@ -201,6 +201,7 @@ def both(model: nn.Module, run, which="**", **options) -> tuple[Probe, nn.Module
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
 def test_a_model_computes_the_same_bits_and_the_probe_sees_what_hooks_see(case):
     torch.manual_seed(0)
     model, run = CASES[case]()
@@ -487,6 +488,7 @@ def test_kernels_of_other_devices_are_known_by_what_they_take():
     assert watching.taken(backward, (q,) * 6 + (0.0, True), {}) == {}
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_is_asked_with_its_own_program():
     flex = pytest.importorskip("torch.nn.attention.flex_attention").flex_attention
     x = rand(1, H, 16, C)
@@ -703,11 +705,18 @@ def test_modules_are_chosen_by_name_class_or_predicate(which, found):
     assert list(Probe(ours("gpt2")[0], which)) == found
 
 
+def test_a_module_is_chosen_by_itself():
+    model = ours("gpt2")[0]
+    assert list(Probe(model, [model.h[1], model.wte])) == ["wte", "h.1"]
+    with pytest.raises(ProbeError, match="no module is this Linear"):
+        Probe(model, nn.Linear(1, 1))
+
+
 @pytest.mark.parametrize(
     ("which", "says"),
     [
         ("blocks.*.attn", "no module is 'blocks.*.attn'; near it: h.*.attn"),
-        (nn.LSTM, "no module is a LSTM"),
+        (nn.LSTM, "no module is of the class LSTM"),
         (["wte", lambda name, module: False], "no module is chosen by the predicate"),
     ],
 )

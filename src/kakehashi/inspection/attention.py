@@ -34,13 +34,15 @@ def weights(
     q, k = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (query, key))
     if q.ndim > 2 and 1 < k.shape[-3] < q.shape[-3]:
         k = k.repeat_interleave(q.shape[-3] // k.shape[-3], -3)  # (..., H, S, D)
-    scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)  # (..., H, T, S)
+    scores = q @ k.transpose(-2, -1)  # (..., H, T, S)
+    scores *= 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if is_causal:
-        scores = scores.masked_fill(~torch.ones_like(scores, dtype=torch.bool).tril(), -math.inf)
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()  # (T, S)
+        scores.masked_fill_(~seen, -math.inf)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-    unseen = (scores == -math.inf).all(-1, keepdim=True)  # (..., T, 1)
-    return scores.softmax(-1).masked_fill(unseen, 0)
+    blind = scores.amax(-1, keepdim=True) == -math.inf  # (..., T, 1)
+    return scores.softmax(-1).masked_fill_(blind, 0)
 
 
 def taken(func: Any, args: Iterable, kwargs: dict) -> dict[str, Any]:
@@ -76,6 +78,11 @@ class Watch(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Or torch imports its compiler, for seconds, at the first operator."""
+        return False
+
     def __init__(self, tell: Callable[[Tensor, bool], None]):
         super().__init__()
         self.tell = tell
@@ -86,6 +93,10 @@ class Watch(TorchDispatchMode):
         given = func(*args, **(kwargs or {}))
         self.look(func, args, kwargs or {}, given)
         return given
+
+    def __exit__(self, *error: Any) -> None:
+        self.pending = None
+        super().__exit__(*error)
 
     def look(self, func: Any, args: Any, kwargs: dict, given: Any) -> None:
         if func in SHORTCUTS:

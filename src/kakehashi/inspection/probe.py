@@ -102,7 +102,7 @@ def one_or_all(values: list) -> Any:
 class Probe:
     """Inside the `with`, keeps what the modules take and give, in the thread that opened it.
 
-    which: names as `matching` reads them, a class of modules, a predicate (name, module) -> bool, or a list of these.
+    which: names as `matching` reads them, a module, a class, a predicate (name, module) -> bool, or a list of these.
     grads: of outputs, too, in backward passes inside the `with`. attention: whether to look for it. limit: bytes of
     all copies together; of what is more, only Statistics are kept. device: where to copy to; None: where it was.
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from kakehashi import Mistake
 
-Which = str | type[nn.Module] | Callable[[str, nn.Module], bool]
+Which = str | nn.Module | type[nn.Module] | Callable[[str, nn.Module], bool]
 
 
 class ProbeError(Mistake):
@@ -41,7 +41,9 @@ def matching(model: nn.Module, which: Which | Sequence[Which]) -> dict[nn.Module
 def fit(which: Which) -> tuple[str, Callable[[str, nn.Module], bool]]:
     """In words, and as a predicate."""
     if isinstance(which, type):
-        return f"a {which.__name__}", lambda name, module: isinstance(module, which)
+        return f"of the class {which.__name__}", lambda name, module: isinstance(module, which)
+    if isinstance(which, nn.Module):
+        return f"this {type(which).__name__}", lambda name, module: module is which
     if not isinstance(which, str):
         return "chosen by the predicate", which
     parts = {"**.": r"(?:.*\.)?", "**": ".*", "*": r"[^.]*", "?": r"[^.]"}
