@@ -101,7 +101,7 @@ def ait(name: str, folder: str) -> LogSet:
     normal, silent, abnormal = (
         events(f"{path}{part}.gz", keys=True) for part in ("train", "test_normal", "test_abnormal")
     )
-    return LogSet(normal, [test(name, silent, abnormal)])
+    return LogSet(normal, [test(name, silent, abnormal, note="to learn from, the set has 1% of the normal sessions")])
 
 
 def test(name: str, normal: list[str], abnormal: list[str], **words: Any) -> Test:

@@ -46,6 +46,7 @@ class Unseen:
     cut: float | None = 0.5
 
     def parts(self, session: Events) -> Iterable[Hashable]:
+        """What is looked for among the parts of normal sessions."""
         raise NotImplementedError
 
     def fit(self, sessions: Sequence[Events]) -> Self:
