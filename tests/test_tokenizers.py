@@ -71,7 +71,7 @@ def test_a_written_tokenizer_is_read_back(tmp_path):
         ("{", "not JSON"),
         ("[1]", "holds a list"),
         ('{"format": 1, "kind": ["char"]}', "no tokenizer of kind"),
-        ('{"format": 1, "kind": "words"}', "no tokenizer of kind 'words'"),
+        ('{"format": 1, "kind": "letters"}', "no tokenizer of kind 'letters'"),
         ('{"format": 2, "kind": "char", "tokens": ["<|end|>", "a"]}', "format 1"),
         ('{"format": 1, "kind": "char"}', "list of strings"),
         ('{"format": 1, "kind": "char", "tokens": ["<|end|>", 5]}', "list of strings"),

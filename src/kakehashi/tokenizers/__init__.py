@@ -32,12 +32,20 @@ __all__ = [
     "TokenizerError",
     "UnknownCharacter",
     "WordPieceTokenizer",
+    "WordTokenizer",
     "from_dict",
     "load",
     "save",
 ]
 
-KINDS = {"char": CharTokenizer, "bpe": BPETokenizer, "pieces": PieceTokenizer, "wordpiece": WordPieceTokenizer, "words": WordTokenizer}
+Written = CharTokenizer | BPETokenizer | PieceTokenizer | WordPieceTokenizer | WordTokenizer  # what a file can hold
+KINDS = {
+    "char": CharTokenizer,
+    "bpe": BPETokenizer,
+    "pieces": PieceTokenizer,
+    "wordpiece": WordPieceTokenizer,
+    "words": WordTokenizer,
+}
 FORMS = ("own", "hf", "gpt2")
 
 
@@ -68,7 +76,7 @@ class Tokenizer(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
-def from_dict(content: dict) -> CharTokenizer | BPETokenizer | PieceTokenizer | WordPieceTokenizer:
+def from_dict(content: dict) -> Written:
     """The tokenizer that `to_dict()` described. Raises TokenizerError for anything else."""
     kind = KINDS.get(str(content.get("kind")))
     if kind is None:
@@ -76,9 +84,7 @@ def from_dict(content: dict) -> CharTokenizer | BPETokenizer | PieceTokenizer | 
     return kind.from_dict(content)
 
 
-def load(
-    path: str | Path, end: str | None = None
-) -> CharTokenizer | BPETokenizer | PieceTokenizer | WordPieceTokenizer:
+def load(path: str | Path, end: str | None = None) -> Written:
     """The tokenizer in a file, or in a folder such as a run: our tokenizer.json or Hugging Face's, or GPT-2's pair.
 
     end: of a tokenizer of others, the special token that ends a document; without it what tokenizer_config.json beside
