@@ -83,7 +83,8 @@ def show(found: "Comparison") -> None:
 
     console.say("\n" + t(f"gate.verdict.{gate_page.SLUGS[found.verdict]}"), f"bold {COLOURS[found.verdict]}")
     for reason in found.reasons:
-        console.say(f"• {gate_page.said(reason)}", indent=2)
+        line = gate_page.quoted(reason.values.get("template", ""))
+        console.say(f"• {gate_page.said(reason)}{': ' if line else ''}{line}", indent=2)
     console.say()
     for part in (gate_page.compared(found), gate_page.methods(found)):
         console.table(list(part.columns), [list(row) for row in part.rows])

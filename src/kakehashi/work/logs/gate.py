@@ -5,7 +5,8 @@ The rules, each said on the page:
     look          a template never seen before, at WARNING or worse
                   the share of ERROR lines rose: at least WORSE times, the whole interval above 1
                   a template came at least TIMES as often, or no more at all: q below Q among all templates
-                  more alarms than the false ones among normal sessions explain: the whole interval above 1
+                  more sessions alarm than false alarms among normal ones explain, the whole interval above 1: by
+                  the detector's verdict, by its model alone, or else by a baseline
     cannot tell   most lines fit no template: another system; files are in both; both are of the same time; too little
     pass          none of these
 
@@ -149,13 +150,14 @@ class Comparison:
     verdict: str
     reasons: list[Reason]
     new_templates: list[NewTemplate]
+    expected_new: float  # lines of new templates that logs as those before have by chance
     gone: list[Rate]
     rates: list[Rate]  # the surest change first
     per_session: bool
     levels: list[Share]
     alarms: alarms.Ranking
     methods: list[MethodRow]
-    wins: list[str]  # methods without a model that find more alarms, too, and as many as ours or more
+    wins: list[str]  # methods without a model by which more sessions alarm, and as many as by ours or more
     explained: int  # of our alarms, those with a template never seen
     n: dict[str, Facts]
     notes: list[Note]
@@ -299,6 +301,7 @@ def compare(
         verdict=PASS,
         reasons=[],
         new_templates=new_templates(strangers, old, new),
+        expected_new=expected_new(old, new),
         gone=[rate for rate in changes if not rate.after and rate.q < Q],
         rates=changes,
         per_session=per_session,
@@ -353,12 +356,14 @@ def worse(found: Comparison) -> Iterator[Reason]:
         if rate.q < Q and rate.ratio.ratio >= TIMES:
             values = {"template": rate.template, "before": rate.before, "after": rate.after}
             yield Reason("rate", {**values, **asdict(rate.ratio)})
-    # "order": the model alone, which a new order of events surprises, though their counts are known
-    for name, key in ((OURS, "alarms"), (MODEL, "order")):
-        row = found.method(name)
+    # "surprise": the model alone; "baseline": what needs no model sees what the verdict on sessions does not
+    rows = [("alarms", found.ours), ("surprise", found.method(MODEL))]
+    if found.wins and not found.ours.more:
+        rows.append(("baseline", max(map(found.method, found.wins), key=lambda row: row.ratio.low)))
+    for key, row in rows:
         if row.more:
             low, high = row.expected
-            yield Reason(key, {"seen": row.after, "n": row.n_after, "low": low, "high": high})
+            yield Reason(key, {"method": row.name, "seen": row.after, "n": row.n_after, "low": low, "high": high})
 
 
 def rates_of(detector: Detector, strangers: Strangers, old: Side, new: Side, per_session: bool) -> list[Rate]:
@@ -387,6 +392,13 @@ def new_templates(strangers: Strangers, old: Side, new: Side) -> list[NewTemplat
             place = (first.source, first.line_number)
             found.append(NewTemplate(template, count, strangers.worst[key], first.message[:EXAMPLE], *place))
     return sorted(found, key=lambda each: (-_severity(each.level), -each.count))
+
+
+def expected_new(old: Side, new: Side) -> float:
+    """The next line is of a new template about as often as a line so far is the only one of its own (Good, "The
+    Population Frequencies of Species and the Estimation of Population Parameters", Biometrika 1953)."""
+    once = sum(count == 1 for key, count in old.lines.total().items() if isinstance(key, int))
+    return once / old.lines.n * new.lines.n
 
 
 def levels_of(old: Side, new: Side) -> list[Share]:

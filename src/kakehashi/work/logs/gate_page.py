@@ -55,6 +55,9 @@ def page(found: Comparison) -> Sheet:
         shown = (t("gate.column.new"), NEW, len(new)), (t("gate.column.rates"), CHANGED, len(sure))
         made.add(heading("changes", *shown))
         made.add(report.Table(columns, rows))
+    if new:
+        n = sum(each.count for each in new)
+        made.add(t("gate.expected_new", n=number(n), expected=number(found.expected_new)))
     if worst := found.alarms.alarms:
         columns = [t(f"gate.column.{name}") for name in ("why", "alike", "place", "line")]
         made.add(heading("alarms", ("", ALARMS, len(worst) + found.alarms.n_over)))
@@ -84,6 +87,8 @@ def reasons(found: Comparison) -> report.Table:
 def said(reason: Reason) -> str:
     """A reason in words."""
     values = {name: number(value, name == "share") for name, value in reason.values.items()}
+    if "method" in values:
+        values["method"] = t(f"logs.method.{values['method']}")
     return t(f"gate.reason.{reason.key}", **values)
 
 
@@ -126,9 +131,9 @@ def against(found: Comparison) -> str:
         t(f"gate.{key}", noticed=number(ours.noticed)),
     ]
     if ours.after:
-        key = "added" if found.added else "nothing_added"
-        sentences.append(t(f"gate.{key}", n=number(ours.after), added=number(found.added)))
-    if found.wins:
+        added = {"n": number(ours.after), "added": number(found.added)}
+        sentences.append(t("gate.added", **added) if found.added else t("gate.nothing_added"))
+    if found.wins and ours.more:
         names = t("gate.and").join(t(f"logs.method.{name}") for name in found.wins)
         sentences.append(t("gate.wins", names=names))
     return " ".join(sentences)
