@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -302,12 +303,15 @@ def test_what_looks_like_data_is_told_from_language(run):
 
 def test_the_rarest_pieces_come_first_with_how_many_texts_hold_them(run):
     found, tokenizer = review(run), run.codec.tokenizer
-    held = [set(tokenizer.encode(row.text)) for row in training.open_split(run.config).train]
-    counts = [n for _, n in found.rare]
-    assert counts == sorted(counts) and found.n_texts == len(held)
-    words = [token for token in range(2, tokenizer.vocab_size) if len(tokenizer.decode([token]).removeprefix("##")) > 1]
-    everywhere = sorted(sum(token in some for some in held) for token in words)
-    assert counts == everywhere[: len(counts)]
+    held = [
+        {tokenizer.decode([token]) for token in tokenizer.encode(row.text)}
+        for row in training.open_split(run.config).train
+    ]
+    assert found.n_texts == len(held) and "[unk]" not in [piece for piece, _ in found.rare]
+    counts = Counter(piece for some in held for piece in some if len(piece.removeprefix("##")) > 1)
+    assert [n for _, n in found.rare] == sorted(counts.values())[: len(found.rare)]
+    assert all(n in (counts[piece], counts["##" + piece]) for piece, n in found.rare)
+    assert [len(piece) for piece in found.telling] == sorted(map(len, found.telling), reverse=True)
 
 
 def test_readme_speaks_the_language_in_use(run, tmp_path):

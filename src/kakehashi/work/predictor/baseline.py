@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 C = 30.0  # the higher, the less the weights are held back
+MOST = 100_000  # features of a kind, the most frequent: each class has a weight for each, so memory is bounded
 NAME = "TF-IDF + logistic regression"
 
 
@@ -29,7 +30,7 @@ class Baseline:
         from sklearn.multiclass import OneVsRestClassifier
         from sklearn.pipeline import make_union
 
-        settings = {"preprocessor": normalised, "sublinear_tf": True}
+        settings = {"preprocessor": normalised, "sublinear_tf": True, "max_features": MOST}
         parts = [TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **settings)]
         if any(re.search(r"\w", text) for text in texts):  # else there would be no word to count
             parts.append(TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), **settings))

@@ -19,8 +19,10 @@ class Review:
     data, n_texts   what it learnt from, a name or a path, and how many texts of these
     classes         their names
     n_pieces        tokens of the tokenizer that are text
-    telling         those that look like data rather than language: with digits, an @, or of 12 characters and more
-    rare            those that stand in the fewest training texts, with how many; single characters left out
+    telling         those that look like data rather than language, the longest first: with digits, an @, or of 12
+                    characters and more
+    rare            those that stand in the fewest training texts, with how many, the longest first; single characters
+                    left out, and what stands in longer pieces only
     n_weights       numbers that were learnt
     """
 
@@ -40,14 +42,15 @@ def review(run: Run) -> Review:
     tokenizer = run.codec.tokenizer
     pieces = _pieces(tokenizer)
     counts = Counter(token for text in texts for token in set(tokenizer.encode(text)))
-    words = sorted((token for token in pieces if len(pieces[token]) > 1), key=lambda token: (counts[token], token))
+    words = [token for token in pieces if counts[token] and len(pieces[token]) > 1]
+    words.sort(key=lambda token: (counts[token], -len(pieces[token])))
     n_weights = sum(array.size for array in weights_of(run.load_model()).values())
     return Review(
         run.config.data.source,
         len(texts),
         run.codec.classes,
         len(pieces),
-        tuple(piece for piece in pieces.values() if is_telling(piece)),
+        tuple(sorted(filter(is_telling, pieces.values()), key=len, reverse=True)),
         tuple((pieces[token], counts[token]) for token in words[:SHOWN]),
         n_weights,
     )
@@ -60,5 +63,6 @@ def is_telling(piece: str) -> bool:
 
 def _pieces(tokenizer: Tokenizer) -> dict[int, str]:
     """{token: its text} of all tokens that are text."""
-    texts = {token: tokenizer.decode([token]) for token in range(tokenizer.vocab_size) if token not in tokenizer.ends}
+    no_text = {*tokenizer.ends, getattr(tokenizer, "unknown", None)}
+    texts = {token: tokenizer.decode([token]) for token in range(tokenizer.vocab_size) if token not in no_text}
     return {token: text.removeprefix(MORE).strip() for token, text in texts.items()}
