@@ -312,7 +312,7 @@ def test_the_commands_from_a_japanese_csv_to_an_answer(tmp_path, monkeypatch, ca
         return " ".join(capsys.readouterr().err.split())
 
     columns = ("--text", "本文", "--label", "担当")
-    flags = ("--preset", "encoder-tiny", "--steps", 30, "--batch-size", 16, "--lr", "3e-3")
+    flags = ("--preset", "encoder-tiny", "--steps", 30, "--batch-size", 16, "--lr", "3e-3", "--no-baseline")
     assert command("train", "--task", "classify", "--data", "tickets.csv", *columns, *flags) == 0
     printed = capsys.readouterr().out
     assert "Left out: 2 rows without a text or a label." in printed and "texts/s" in printed

@@ -53,7 +53,8 @@ class TableSplit(Split[Row]):
     """Rows to train on and to validate on. classes: all of both, sorted. said: what a person should know, counted.
 
     said: "empty": rows left out, without text or label; "torn": rows left out, of more or fewer cells than the first
-    line; "both": texts that stand there with several labels; "alone": classes of one text, which is trained on.
+    line; "both": texts that stand there with several labels; "alone": classes with too few texts
+    to set one aside, so that nothing of them is validated on.
     """
 
     classes: tuple[str, ...] = ()
@@ -94,7 +95,7 @@ class Table:
         return tuple(sorted({*self.labels, *(row.label for row in self.val)}))
 
     def split(self, seed: int = 1337, fraction: float = 0.1) -> TableSplit:
-        """Set `fraction` of each class aside for validation, at least one text of each class that has two.
+        """Set `fraction` of each class aside for validation, at least one text of each class that can spare one.
 
         Texts that are the `same` count once for each of their labels, and stand on one side. A set's own validation
         part is taken as it is, without its texts in training. Raises DataError where a side would be empty.
@@ -110,23 +111,28 @@ class Table:
             name = "as published"
         else:
             rng, chosen = random.Random(seed), set()
+            left = Counter(label for rows in labels.values() for label in rows)  # texts to train on, of each class
             for label in sorted(members):
                 rng.shuffle(members[label])
-                n = len(members[label])
-                chosen.update(members[label][: max(round(fraction * n), n > 1)])
+                wanted = max(1, round(fraction * len(members[label])))
+                for text in members[label]:
+                    if wanted and all(left[each] > 1 for each in labels[text]):  # each class keeps one to learn from
+                        chosen.add(text)
+                        left.subtract(labels[text].keys())
+                        wanted -= 1
             name = f"by text in each class, seed {seed}, {100 - 100 * fraction:g}/{100 * fraction:g}"
         train = tuple(row for text, rows in labels.items() if text not in chosen for row in rows.values())
         val = self.val or tuple(row for text, rows in labels.items() if text in chosen for row in rows.values())
         if not train or not val:
             raise DataError(
-                f"{self.name} is too small to be split: no class in {self.columns[1]!r} has two distinct texts; "
+                f"{self.name} is too small to be split: no class in {self.columns[1]!r} has a distinct text to spare; "
                 f"choose more data, or another column"
             )
         said = {
             "empty": self.n_empty,
             "torn": self.n_torn,
             "both": sum(len(rows) > 1 for rows in labels.values()),
-            "alone": sum(len(texts) == 1 for texts in members.values()),
+            "alone": len(set(self.classes) - {row.label for row in val}),
         }
         return TableSplit(train, val, name, self.classes, said)
 
@@ -339,6 +345,7 @@ def _file(path: Path, text: str, label: str, encoding: str | None = None) -> Tab
 
 def _cells(content: str, path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, str] | None]:
     """The two cells of each row of a CSV file, without white space around; None for a row of too many or too few."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))  # a document may be long
     delimiters = "\t" if path.suffix.lower() == ".tsv" else DELIMITERS
     headers = {each: _header(content, each) for each in delimiters}
     delimiter = max(delimiters, key=lambda each: (sum(name in headers[each] for name in wanted), len(headers[each])))
