@@ -119,7 +119,9 @@ def fit(
     console.say()
     if numbers:
         console.say(t("logs.fit.watched"))
-        ranges = [[f"{least:g} - {most:g}", place, template] for template, place, least, most in numbers[:NUMBERS]]
+        ranges = [
+            [f"{least:,.10g} - {most:,.10g}", place, template] for template, place, least, most in numbers[:NUMBERS]
+        ]
         say_lines(["range", "number", "template"], ranges)
         if len(numbers) > NUMBERS:
             console.say(t("logs.alarm.more", n=len(numbers) - NUMBERS))
@@ -155,7 +157,6 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
         found = alarms.rank(detector.judge(detector.sessions(paths, reading.notes)), detector, budget)
     finally:
         reading.close()
-    detector.note_pending()
     say_read(reading.notes, found.n_lines + detector.outside.total())
     say_outside(detector.outside)
     if found.n_sessions:
@@ -184,6 +185,7 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
     new = [pending(each) for each in detector.pending]
     outside = dict(detector.outside)
     console.result({"run": str(run), **reading.facts(), **found.to_dict(), "outside": outside, "new": new})
+    detector.note_pending()  # now: a disk that is full takes no result away
     if found.n_alarms:
         console.leave(1)
     if not found.n_sessions:
