@@ -26,7 +26,6 @@ SHOWN = 5  # the most frequent templates, lines of a difference
 NUMBERS = 10  # that are watched
 SOURCES = 3  # of a kind of note
 EVERY = 10.0  # seconds from one line of progress to the next, in a pipe
-IDLE = 60.0
 
 logs = typer.Typer(rich_markup_mode=None)
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help=t("logs.option.paths"))]
@@ -197,14 +196,13 @@ def watch(
     run: Fitted,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help=t("logs.option.files"))],
     from_start: Annotated[bool, typer.Option("--from-start", help=t("logs.option.from_start"))] = False,
-    idle: Annotated[float | None, typer.Option(help=t("logs.option.idle"))] = None,
+    idle: Annotated[float, typer.Option(min=0.1, help=t("logs.option.idle"))] = 60.0,
     budget: Budget = 20,
 ) -> None:
     from kakehashi.work.logs import Notes, alarms, follow
     from kakehashi.work.logs.detector import Detector
 
     detector = Detector.load(run)
-    idle = detector.settings.get("idle", IDLE) if idle is None else idle
     notes = Notes()
     told = lambda kind, path: console.say(t(f"logs.watch.{kind}", file=path), "dim")  # noqa: E731
     form = {name: detector.settings[name] for name in ("encoding", "layout")}
