@@ -6,6 +6,7 @@ import math
 import threading
 import warnings
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from kakehashi import Mistake, models, runs
 from kakehashi.inspection import Probe, ProbeError, Statistics
@@ -388,7 +390,7 @@ def test_torchs_encoder_keeps_its_shortcut_and_shows_what_is_inside(which, padde
         probe, twin = both(model, lambda model: model(x, **options), which)
         for module in twin.modules():
             module.eval()
-        with Probe(model.eval(), which) as other, Probe(model, "layers.*") as second:
+        with Probe(model.eval(), which) as other, Probe(model, "**") as second:
             model(x, **options)
         want, y = [], x
         for layer in twin.layers:
@@ -397,7 +399,8 @@ def test_torchs_encoder_keeps_its_shortcut_and_shows_what_is_inside(which, padde
             )
             y = layer(y, **options)
     assert probe.notes["shortcut"]
-    assert all(len(each.calls) == 1 for each in (*other.seen.values(), *second.seen.values()))
+    assert all(len(each.calls) == 1 for each in other.seen.values())
+    assert all(len(second[name].calls) == ("out_proj" not in name) for name in second)
     found = [w for name in other for call in other[name].calls for w in call.attentions]
     assert len(found) == (0 if "linear" in which else 2)
     if "linear" in which:
@@ -536,6 +539,31 @@ def test_probes_may_be_nested_and_end_in_any_order():
     assert [len(each["h.0.attn"].calls) for each in (first, second)] == [1, 2]
 
 
+@pytest.mark.parametrize("which", ["", "**"])
+def test_what_the_probe_computes_is_counted_by_nobody(which):
+    """Weights, and what torch's shortcut hides, cost the model nothing that another mode of torch's would see."""
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.sdpa = encoder(), Lambda(lambda x: F.scaled_dot_product_attention(x, x, x))
+
+        def forward(self, x):
+            return self.sdpa(self.layer(x)[:, None]) @ x.mT
+
+    model, x = Both().eval(), rand(B, T, C)
+    counts = []
+    with torch.no_grad():
+        for probe in (nullcontext(), Probe(model, which)):
+            with FlopCounterMode(display=False) as counter, probe:
+                model(x)
+            counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+    # each attention once, though the one is seen on the way and the other on the long way
+    assert [w.shape for name in probe for call in probe[name].calls for w in call.attentions].count((B, 1, T, T)) == 1
+    assert sum(len(call.attentions) for name in probe for call in probe[name].calls) == 2
+
+
 def test_a_probe_sees_the_calls_of_its_thread_alone():
     model = nn.Linear(C, C)
     seen, ready, done = {}, threading.Barrier(2), threading.Barrier(2)
@@ -624,7 +652,7 @@ def test_a_checkpoint_that_runs_again_is_counted_once(reentrant):
             self.stores = True
 
         def part(self, x):
-            return self.two(self.drop(self.one(self.one(x))))
+            return self.two(self.drop(self.one(self.one(x)) + self.one(x)))
 
         def forward(self, x):
             x = self.part(x)
@@ -662,11 +690,13 @@ def test_a_compiled_model_is_run_without_the_compiler():
     plain = compiled(ids(), ids()).logits
     n = len(graphs)
     assert n
-    with Probe(compiled, "h.*.attn", grads=True) as probe, Probe(model, "h.*") as other:
+    with Probe(compiled, ["", "h.*.attn"], grads=True) as probe, Probe(model, "h.*") as other:
         found = run(compiled)
         step(ids())
     torch.testing.assert_close(found.logits, plain)
-    assert list(probe.attention) == list(probe.gradients) == ["h.0.attn", "h.1.attn"]
+    assert list(probe.attention) == ["h.0.attn", "h.1.attn"]
+    assert list(probe.gradients) == ["", "h.0.attn", "h.1.attn"]
+    assert torch.equal(probe[""].calls[0].outputs["output.logits"], found.logits)
     assert probe.notes["compiled"] == [""] and "compiled" not in other.notes
     assert [len(each["h.0" + end].calls) for each, end in ((probe, ".attn"), (other, ""))] == [2, 2]
     compiled(ids(), ids())
@@ -769,9 +799,7 @@ def test_statistics_are_those_of_the_finite_values(values, dtype):
         .clamp(-1e9, 1e9)
         .to(dtype)
     )
-    random = torch.get_rng_state()
     found = Statistics.of(x)
-    assert torch.equal(torch.get_rng_state(), random)
     finite = x.double()[x.double().isfinite()]
     assert (found.shape, found.dtype) == (tuple(x.shape), dtype)
     assert found.not_finite == pytest.approx(1 - len(finite) / len(x) if len(x) else 0)
@@ -789,7 +817,9 @@ def test_statistics_are_those_of_the_finite_values(values, dtype):
 
 def test_statistics_of_a_large_tensor_come_in_pieces_and_quantiles_of_a_sample():
     x = rand(3, 1_000_003) * 2 + 5
+    random = torch.get_rng_state()
     found = Statistics.of(x)
+    assert torch.equal(torch.get_rng_state(), random)
     assert found.mean == pytest.approx(x.double().mean().item(), rel=1e-9)
     assert found.std == pytest.approx(x.double().std(correction=0).item(), rel=1e-9)
     normal = torch.distributions.Normal(5, 2)

@@ -94,10 +94,6 @@ class Watch(TorchDispatchMode):
         self.look(func, args, kwargs or {}, given)
         return given
 
-    def __exit__(self, *error: Any) -> None:
-        self.pending = None
-        super().__exit__(*error)
-
     def look(self, func: Any, args: Any, kwargs: dict, given: Any) -> None:
         if func in SHORTCUTS:
             self.shortcut = True
@@ -111,7 +107,7 @@ class Watch(TorchDispatchMode):
             self.pending = None
         elif call := taken(func, args, kwargs):
             mask = call.get("attn_mask", call.get("attn_bias"))
-            with _disable_current_modes():  # or another Watch would see our attention
+            with _disable_current_modes():  # ours is nobody's to see, or to count
                 found = weights(call["query"], call["key"], mask, call.get("is_causal", False), call.get("scale"))
             self.tell(found, False)
         elif str(func) == "flex_attention":  # a program of its own for scores: asked with the identity as values

@@ -160,7 +160,6 @@ class Probe:
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
-        self.known.clear()
         self.noted["silent"] = {name: None for name, seen in self.seen.items() if not seen.calls}
 
     def __getitem__(self, name: str) -> Probed:
@@ -271,10 +270,13 @@ class Probe:
                 self.handles.append(x.register_hook(partial(arrived, label=label)))
 
     def ran_again(self, seen: Probed, output: Any) -> None:
-        """A checkpoint computes anew what it did not store, and gradients may go through that alone."""
+        """A checkpoint computes anew what it did not store, and gradients may go through that alone.
+
+        Which call it was, its values say; of calls with equal ones, the first.
+        """
         self.noted["again"][seen.name] = None
         given = tensors(output, "output")
-        for call in reversed(seen.calls):
+        for call in seen.calls:
             if not call.followed and given.keys() == call.outputs.keys():
                 if all(same(call.outputs[label], x) for label, x in given.items()):
                     self.follow(call, output, seen.name)
