@@ -19,9 +19,10 @@ from kakehashi.work.logs import Config, Drain, LogError, Notes, Record, read
 from kakehashi.work.logs.detector import Detector
 from kakehashi.work.logs.grouping import Grouping
 from kakehashi.work.logs.nearest import Normal, distances
+from kakehashi.work.logs.readings import Readings
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import Verdicts
-from kakehashi.work.logs.vocabulary import Bins, Readings, as_read, number
+from kakehashi.work.logs.vocabulary import Bins, as_read, number
 
 FIRST = 1000  # the number of the first session of a log to scan
 

@@ -29,11 +29,12 @@ from kakehashi.work.logs.lines import Notes
 from kakehashi.work.logs.masks import Masks
 from kakehashi.work.logs.nearest import Nearest, Normal
 from kakehashi.work.logs.pending import Pending, Waiting
+from kakehashi.work.logs.readings import LEARNT, Readings
 from kakehashi.work.logs.records import Record, read
 from kakehashi.work.logs.sessions import Session
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, checked
-from kakehashi.work.logs.vocabulary import LEARNT, Readings, Vocabulary, is_event, numbers
+from kakehashi.work.logs.vocabulary import Vocabulary, is_event, numbers
 
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
 SAMPLE = 20_000  # records that show how a log may be grouped

@@ -28,8 +28,9 @@ from kakehashi.tokenizers.words import WordTokenizer
 from kakehashi.training import Plan
 from kakehashi.work.logs.baselines import ALL, UNKNOWN, Events, Method, threshold
 from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.readings import LEARNT
 from kakehashi.work.logs.surprise import Surprise
-from kakehashi.work.logs.vocabulary import LEARNT, as_read, is_event, is_far, is_outside
+from kakehashi.work.logs.vocabulary import as_read, is_event, is_far, is_outside
 
 SESSIONS, THRESHOLDS = "sessions.txt", "thresholds.json"
 FEWEST = 10  # sessions to learn from

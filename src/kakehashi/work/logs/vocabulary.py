@@ -8,9 +8,7 @@ sooner or later, and would be odd for ever. Bins have equal mass, so that an ord
 
 import math
 import re
-from array import array
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +19,7 @@ from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.drain import Drain, Group
 from kakehashi.work.logs.errors import LogError
 
-LEARNT = 0.8  # of the sessions, in the order of time; the rest is held out
 N_BINS = 8
-NUMERIC, DISTINCT = 0.9, 20  # a parameter is a number in this share of its records, and has so many values at least
 OUTSIDE = 0.01  # of the held-out values, at most so many are outside a range that holds
 _NUMBER = re.compile(r"(?a:([-+]?\d+(?:\.\d+)?))(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
@@ -112,7 +108,7 @@ class Vocabulary:
         if group.id in self.accepted:
             return ()
         found = numbers(self.drain, group, message) if group.id in self.bins else ()
-        return tuple(_words(group.id, found, self.bins))
+        return tuple(written(group.id, found, self.bins))
 
     def to_dict(self) -> dict[str, Any]:
         bins = {str(id): {str(at): each.edges for at, each in places.items()} for id, places in self.bins.items()}
@@ -131,54 +127,9 @@ class Vocabulary:
             raise LogError(f"the detector's words are damaged ({error!r}): fit it again") from None
 
 
-def _words(id: int, found: tuple[float, ...], bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
+def written(id: int, found: tuple[float, ...], bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
+    """The words of a record of template `id` (0: none) with these parameters, NaN where they are no numbers."""
     yield f"E{id}" if id else UNKNOWN
     for at, each in bins.get(id, {}).items():
         if at < len(found) and not math.isnan(found[at]):
             yield f"E{id}.{at + 1}={each.bin(found[at])}"
-
-
-class Readings:
-    """Normal sessions in a few bytes a record, kept until bins are found and the sessions can be written."""
-
-    def __init__(self):
-        self.sessions: list[array] = []  # the groups of each; 0: none, as Drain's memory was too small
-        self.columns: dict[int, list[array]] = {}  # group -> its parameters, each with a number (or NaN) a record
-
-    def add(self, session: Iterable[tuple[int, tuple[float, ...]]]) -> None:
-        """The group and the numbers of each record."""
-        ids = array("q")
-        for id, found in session:
-            ids.append(id)
-            columns = self.columns.setdefault(id, [array("d") for _ in found])
-            for column, value in zip(columns, found, strict=True):
-                column.append(value)
-        self.sessions.append(ids)
-
-    def bins(self) -> dict[int, dict[int, Bins]]:
-        """Bins of the parameters that are numbers and whose range, in the sessions to learn, holds in the rest."""
-        learnt = self.sessions[: int(LEARNT * len(self.sessions))]
-        counts = np.bincount(np.concatenate(learnt), minlength=max(self.columns, default=0) + 1)
-        found: dict[int, dict[int, Bins]] = {}
-        for id, columns in self.columns.items():
-            for at, column in enumerate(columns):
-                values = np.array(column)
-                known = ~np.isnan(values)
-                first, rest = values[: counts[id]], values[counts[id] :]
-                first, rest = first[~np.isnan(first)], rest[~np.isnan(rest)]
-                if known.mean() >= NUMERIC and len(np.unique(first)) >= DISTINCT:
-                    each = Bins.of(first)
-                    if each.holds(rest):
-                        found.setdefault(id, {})[at] = each
-        return found
-
-    def texts(self, bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
-        """The sessions, written."""
-        rows = Counter()  # of each group, how many records were written
-        for ids in self.sessions:
-            words: list[str] = []
-            for id in ids:
-                row = tuple(column[rows[id]] for column in self.columns[id]) if id in bins else ()
-                rows[id] += 1
-                words += _words(id, row, bins)
-            yield " ".join(words)
