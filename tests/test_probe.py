@@ -401,6 +401,7 @@ def test_torchs_encoder_keeps_its_shortcut_and_shows_what_is_inside(which, padde
     assert probe.notes["shortcut"]
     assert all(len(each.calls) == 1 for each in other.seen.values())
     assert all(len(second[name].calls) == ("out_proj" not in name) for name in second)
+    assert second.notes["shortcut"] == ["layers.0", "layers.1"]  # by itself, not on the other's long way
     found = [w for name in other for call in other[name].calls for w in call.attentions]
     assert len(found) == (0 if "linear" in which else 2)
     if "linear" in which:
