@@ -169,8 +169,9 @@ def test_a_rotation_between_two_looks_is_told_and_loses_nothing(tmp_path):
     watched = Watched(path)
     append(path, "two")
     path.rename(tmp_path / "app.log.1")
-    append(path, "three")
-    assert watched.end() == ["two", "three"]
+    append(path, "three", "four")
+    assert watched.look() == ["two", "three"]  # in their order: a session must not end before its last record
+    assert watched.end() == ["four"]
     assert watched.told == [("replaced", "app.log")]
 
 

@@ -127,7 +127,7 @@ class _File:
                 self._old.remove(source)
                 yield from source.close()
         if self.source is None:
-            self.open()
+            yield from self._open_next()
         if self.source is None:
             return
         if self.source.is_overwritten():
@@ -138,11 +138,18 @@ class _File:
         elif self.source.is_replaced():
             yield from self.source.read()
             self._old.append(self.source)
-            self.open()
+            yield from self._open_next()
             if self.source:
                 self._tell("replaced", self.path)
         if self.source:
             yield from self.source.read()
+
+    def _open_next(self) -> Iterator[Record]:
+        """Open the path; the last record before comes before what is in it."""
+        self.open()
+        if self.source:
+            for source in self._old:
+                yield from source.settle()
 
     def close(self) -> Iterator[Record]:
         for source in [*self._old, *([self.source] if self.source else [])]:
@@ -192,7 +199,12 @@ class _Source:
         self._parser.times.latest = datetime.now() + timedelta(days=1)
         self._file.seek(self._at)
         yield from self._read(self._file)
-        if not self._settled and self.is_quiet(QUIET):
+        if self.is_quiet(QUIET):
+            yield from self.settle()
+
+    def settle(self) -> Iterator[Record]:
+        """The last record: no further line of it is waited for."""
+        if not self._settled:
             self._settled = True
             yield from self._parser.close()
 
