@@ -74,7 +74,7 @@ def hdfs() -> LogSet:
     half = len(normal) // 2
     others = events("log-sequences-ait/hdfs_loghub/hdfs_train.gz", keys=True)
     note = (
-        f"the normal ones are {len(others):,} of AIT's hdfs_loghub/hdfs_train, in what looks like the same numbering; "
+        f"The normal ones are {len(others):,} of AIT's hdfs_loghub/hdfs_train, in what looks like the same numbering; "
         f"about 1% of them may stand in what was learnt from, which has no block ids to tell"
     )
     return LogSet(
@@ -101,7 +101,7 @@ def ait(name: str, folder: str) -> LogSet:
     normal, silent, abnormal = (
         events(f"{path}{part}.gz", keys=True) for part in ("train", "test_normal", "test_abnormal")
     )
-    return LogSet(normal, [test(name, silent, abnormal, note="to learn from, the set has 1% of the normal sessions")])
+    return LogSet(normal, [test(name, silent, abnormal, note="To learn from, the set has 1% of the normal sessions")])
 
 
 def test(name: str, normal: list[str], abnormal: list[str], **words: Any) -> Test:
@@ -181,7 +181,9 @@ def compared(read: Callable[[], LogSet], command: str) -> Iterator[Row]:
         part = slice(begin, begin := begin + len(test.sessions))
         found = table(test, [{method: each[part] for method, each in alarms.items()} for alarms in of_seeds])
         ours, best = found[-1], max(found[: len(BASELINES)], key=lambda line: line["F1"])
-        why = [f"Baseline wins here: {best['method']}"] if best["F1"] > ours["F1"] else []
+        why = []
+        if best["F1"] >= ours["F1"]:
+            why.append(f"Baseline {'wins' if best['F1'] > ours['F1'] else 'does as well'} here: {best['method']}")
         yield Row(
             what=said(log_set, test),
             unit="F1",

@@ -61,7 +61,7 @@ def _cells(row: Row, commit: str) -> str:
     ours = "not measured" if row.ours is None else f"{_figure(row.ours)} {row.unit}"
     if row.repeats > 1 and row.spread is not None:
         ours += f" ({_figure(row.spread[0])} to {_figure(row.spread[1])})"
-    peer = row.why if row.peer is None else f"{_figure(row.peer)} {row.unit}, {row.peer_name}"
+    peer = row.why if row.peer is None else f"{_figure(row.peer)} {row.unit}".rstrip() + f", {row.peer_name}"
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     goal = f"{row.goal}: {_verdict(row)}" if row.goal else ""
     return _line([row.what, ours, peer, ratio, goal, str(row.repeats), commit])
