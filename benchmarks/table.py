@@ -54,7 +54,7 @@ def line(row: Row) -> str:
     ours = f"not measured: {row.why}" if row.ours is None else f"{_figure(row.ours)} {row.unit}"
     peer = "" if row.peer is None else f", {row.peer_name} {_figure(row.peer)}, ratio {row.ratio:.2f}"
     goal = f" (goal: {row.goal}: {_verdict(row)})" if row.goal else ""
-    return f"{row.what}: {ours}{peer}{goal}"
+    return f"{row.what}: {ours.rstrip()}{peer}{goal}"
 
 
 def _cells(row: Row, commit: str) -> str:
