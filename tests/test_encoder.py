@@ -13,7 +13,21 @@ from kakehashi.models import encoder
 from kakehashi.models.encoder import Config
 from kakehashi.models.protocol import IGNORE
 
-SMALL = Config(30, 5, 12, n_layers=2, n_heads=2, n_embd=8, n_hidden=16, dropout=0.0, word_dropout=0.0)
+SMALL = Config(
+    30,
+    5,
+    12,
+    n_members=2,
+    n_embd=8,
+    n_gram=2,
+    n_filters=6,
+    n_layers=2,
+    n_heads=2,
+    n_hidden=16,
+    dropout=0.0,
+    pool_dropout=0.0,
+    word_dropout=0.0,
+)
 
 
 def small(seed: int = 0, **values) -> encoder.Encoder:
@@ -66,7 +80,7 @@ def test_the_order_of_the_words_matters():
 
 def test_layers_are_torchs():
     """One layer, with the same weights, is torch's TransformerEncoderLayer with norm_first."""
-    ours = small().layers[0]
+    ours = small().members[0].layers[0]
     theirs = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, norm_first=True)
     names = {"linear1": "feed_forward.up", "linear2": "feed_forward.down", "norm1": "norms.0", "norm2": "norms.1"}
     state, a = ours.state_dict(), ours.attention
@@ -81,26 +95,45 @@ def test_layers_are_torchs():
 
 
 def test_attention_is_torchs():
-    a = small().layers[0].attention
+    a = small().members[0].layers[0].attention
     x, real = torch.randn(3, 7, 8), torch.arange(7) < torch.tensor([[7], [4], [1]])
     q, k, v = (each(x).unflatten(2, (2, 4)).transpose(1, 2) for each in (a.q, a.k, a.v))
     y = F.scaled_dot_product_attention(q, k, v, real[:, None, None, :])
     close(a(x, real), a.out(y.transpose(1, 2).flatten(2)))
 
 
-@pytest.mark.parametrize("n", [1, 3, 5])
-def test_neighbours_are_torchs_convolution(n):
-    ours, theirs = encoder.Neighbours(4, n), nn.Conv1d(4, 4, n, padding=n // 2)
-    theirs.load_state_dict({"weight": ours.linear.weight.view(4, n, 4).mT, "bias": ours.linear.bias})
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_n_grams_are_torchs_convolution(n):
+    ours, theirs = encoder.NGrams(4, n, 5), nn.Conv1d(4, 5, n)
+    theirs.load_state_dict({"weight": ours.linear.weight.view(5, n, 4).mT, "bias": ours.linear.bias})
     x, real = torch.randn(2, 6, 4), torch.arange(6) < torch.tensor([[6], [3]])
-    close(ours(x, real), F.relu(theirs((x * real[..., None]).mT).mT))
+    padded = F.pad((x * real[..., None]).mT, ((n - 1) // 2, n // 2))
+    close(ours(x, real), F.relu(theirs(padded).mT))
 
 
 def test_the_text_is_the_largest_and_the_mean_of_each_feature():
-    model, x = small(), torch.randn(2, 4, 8) - 3
-    real = torch.tensor([[True] * 4, [True, True, False, False]])
-    wanted = [torch.cat((row.max(0).values, row.mean(0))) for row in (x[0], x[1, :2])]
-    close(model.pool(x, real), torch.stack(wanted))
+    x, real = torch.randn(2, 4, 8) - 3, torch.tensor([[True] * 4, [True, True, False, False]])
+    rows = (x[0], x[1, :2])
+    close(encoder.largest(x, real), torch.stack([row.max(0).values for row in rows]))
+    close(encoder.mean(x, real), torch.stack([row.mean(0) for row in rows]))
+
+
+def test_the_answer_is_the_mean_of_the_members_probabilities():
+    model = small().eval()
+    x, y = batch(3, 6)
+    with_end, real = F.pad(x, (1, 0)), torch.ones(3, 7, dtype=torch.bool)
+    each = torch.stack([member(with_end, real).softmax(-1) for member in model.members])
+    close(model(x).logits, each.mean(0).log())
+    close(model(x, y).loss, F.nll_loss(each.mean(0).log(), y))
+    assert (each[0] - each[1]).abs().max() > 0.01  # they are not one member twice
+
+
+def test_each_member_learns_from_its_own_answer():
+    model = small(label_smoothing=0.0)
+    x, y = batch(4, 6)
+    with_end, real = F.pad(x, (1, 0)), torch.ones(4, 7, dtype=torch.bool)
+    losses = [F.cross_entropy(member(with_end, real), y) for member in model.members]
+    close(model(x, y).loss, torch.stack(losses).mean())
 
 
 def test_gradient_reaches_every_parameter():
@@ -123,14 +156,16 @@ def test_the_loss_is_of_the_targets_that_count():
     x, y = batch(4, 6)
     y[1] = IGNORE
     logits = model(x).logits
-    for mode, smoothing in ((True, 0.2), (False, 0.0)):
-        close(model.train(mode)(x, y).loss, F.cross_entropy(logits, y, label_smoothing=smoothing))
+    close(model.eval()(x, y).loss, F.cross_entropy(logits, y))
+    one = small(label_smoothing=0.2, n_members=1)
+    close(one(x, y).loss, F.cross_entropy(one(x).logits, y, label_smoothing=0.2))
+    model.train()
     nothing = model(x, torch.full((4,), IGNORE)).loss
     nothing.backward()
     assert nothing == 0 and all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("dial", ["dropout", "word_dropout"])
+@pytest.mark.parametrize("dial", ["dropout", "pool_dropout", "word_dropout"])
 def test_each_dropout_acts_in_training_only(dial):
     model = small(**{dial: 0.5})
     x, _ = batch(3, 8)
@@ -146,7 +181,7 @@ def test_it_learns_what_only_two_words_together_tell():
     rows = torch.arange(200)
     x[rows, at], x[rows, at + 1] = 4 - y, 3 + y
     torch.manual_seed(0)
-    model = encoder.Encoder(replace(SMALL, n_classes=2, n_layers=1))
+    model = encoder.Encoder(replace(SMALL, n_classes=2, n_layers=0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
         model(x[:150], y[:150]).loss.backward()

@@ -48,10 +48,20 @@ def behaviour(made: ModuleType) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         for each in model.parameters():
             each.add_(torch.randn(each.shape) * 0.5)
-    seen |= {"lm": writing, "classify": classifying, "seq2seq": translating}[made.TASK](made, model)
+    seen |= {"lm": writing, "classify": classifying, "seq2seq": translating, "label": naming}[made.TASK](made, model)
     seen |= {f"after {name}": value for name, value in model.state_dict().items()}
     seen["draws at the end"] = torch.rand(1)
     return seen
+
+
+def naming(made: ModuleType, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    torch.manual_seed(6)
+    tokens, targets = torch.randint(9, (3, 5)), torch.randint(model.config.n_classes, (3,))
+    pad = torch.arange(5) < torch.tensor([[5], [2], [0]])
+    return {
+        **learning("train", model.train(), tokens, targets),
+        **learning("eval", model.eval(), tokens, targets, pad=pad),
+    }
 
 
 def learning(label: str, model: torch.nn.Module, *inputs: torch.Tensor, **options) -> dict[str, torch.Tensor]:

@@ -1,11 +1,16 @@
 """A small encoder: reads a text and says which class it is of.
 
-The encoder of Vaswani et al., "Attention Is All You Need" (2017), as BERT (Devlin et al. 2019) uses one, with a norm
-before each branch (Xiong et al. 2020) and learned positions. Added, as a small data set teaches a pure Transformer too
-little: each token first sees its neighbours through convolutions (Kim 2014), and the whole text is the largest and the
-mean of each feature over all tokens, where BERT takes the vector of its first token.
+Several readers, the members, each look at the text alone, and their probabilities are averaged. A member looks for
+n-grams: convolutions over 1, 2, 3 tokens, of each feature the largest value anywhere in the text (Kim, "Convolutional
+Neural Networks for Sentence Classification", 2014). With `n_layers` it is besides the encoder of Vaswani et al.,
+"Attention Is All You Need" (2017), as BERT (Devlin et al. 2019) uses one: a norm before each branch (Xiong et al.
+2020), learned positions, and the largest and the mean of each feature where BERT takes the vector of its first token.
 
-Axes: B batch, T tokens of a text, C width, H heads, D = C / H width of a head, K classes.
+From ten thousand short texts, n-grams learn more than attention does, which must find out first where to look: so the
+first preset has no layers. Members differ by their first weights and by what dropout hides (Lakshminarayanan et al.
+2017).
+
+Axes: B batch, T tokens of a text, C width, F features of a convolution, H heads, D = C / H, K classes, M members.
 """
 
 import math
@@ -26,35 +31,57 @@ class Config:
     vocab_size: int = 4000  # V
     n_classes: int = 2  # K
     block_size: int = 64  # the longest text; of a longer one the first tokens are read
-    n_layers: int = 1
-    n_heads: int = 4  # H
+    n_members: int = 4  # M
     n_embd: int = 128  # C
+    n_gram: int = 3  # tokens that the widest convolution sees; there is one for each width up to it
+    n_filters: int = 256  # F, features of each convolution
+    n_layers: int = 0  # of attention
+    n_heads: int = 4  # H
     n_hidden: int = 256  # inside the feed-forward layers
-    n_gram: int = 3  # tokens that the convolution sees: itself and as many on either side
-    dropout: float = 0.3  # probability; on embeddings, attention weights, hidden units, branches, and the pooled text
+    dropout: float = 0.3  # probability; on embeddings, attention weights, hidden units and branches
+    pool_dropout: float = 0.5  # probability; on the features of the whole text
     word_dropout: float = 0.1  # probability that a token is read as unknown, while training
     label_smoothing: float = 0.1  # share of the probability that is wanted for all classes alike, while training
     eps: float = 1e-5  # inside the root of LayerNorm
 
     def __post_init__(self):
-        for name in ("vocab_size", "n_classes", "block_size", "n_heads", "n_embd", "n_hidden", "n_gram"):
+        sizes = ("vocab_size", "n_classes", "block_size", "n_members", "n_embd", "n_gram", "n_filters")
+        for name in (*sizes, "n_heads", "n_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.n_layers < 0:
             raise ValueError(f"n_layers must be at least 0, got {self.n_layers}")
         if self.n_embd % self.n_heads:
             raise ValueError(f"n_embd must be a multiple of n_heads, got {self.n_embd} and {self.n_heads}")
-        if self.n_gram % 2 == 0:
-            raise ValueError(f"n_gram must be odd, as many tokens before as after, got {self.n_gram}")
-        for name in ("dropout", "word_dropout", "label_smoothing"):
+        for name in ("dropout", "pool_dropout", "word_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 PRESETS = {
     "encoder-texts": Config(),
-    "encoder-tiny": Config(n_embd=32, n_heads=2, n_hidden=64, dropout=0.1),
+    "encoder-attention": Config(n_members=1, n_layers=1),
+    "encoder-tiny": Config(n_members=2, n_embd=32, n_filters=32, n_layers=1, n_heads=2, n_hidden=64, dropout=0.1),
 }
+
+
+class NGrams(nn.Module):
+    """Features of n tokens in a row: one linear map of their vectors side by side, and a relu.
+
+    Parameters: linear (n C -> F).
+    """
+
+    def __init__(self, width: int, n: int, n_filters: int):
+        super().__init__()
+        self.n = n
+        self.linear = nn.Linear(n * width, n_filters)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """x (B, T, C), real (B, T) bool -> (B, T, F): of the n-gram around each token."""
+        # padding is nothing, as is what lies beyond both ends: zeros
+        around = F.pad(x * real[..., None], (0, 0, (self.n - 1) // 2, self.n // 2))  # (B, T + n - 1, C)
+        grams = around.unfold(1, self.n, 1).transpose(2, 3).flatten(2)  # (B, T, n C)
+        return F.relu(self.linear(grams))
 
 
 class LayerNorm(nn.Module):
@@ -75,25 +102,6 @@ class LayerNorm(nn.Module):
         variance = (x - mean).square().mean(-1, keepdim=True)  # (..., 1)
         # eps inside the root: a constant vector is divided by sqrt(eps), not by 0
         return (x - mean) / torch.sqrt(variance + self.eps) * self.weight + self.bias
-
-
-class Neighbours(nn.Module):
-    """Each token with those around it, an n-gram: one linear map of their vectors side by side.
-
-    Parameters: linear (n C -> C).
-    """
-
-    def __init__(self, width: int, n: int):
-        super().__init__()
-        self.n = n
-        self.linear = nn.Linear(n * width, width)
-
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """x (B, T, C), real (B, T) bool -> (B, T, C)."""
-        # padding is nothing, as is what lies beyond both ends: zeros
-        around = F.pad(x * real[..., None], (0, 0, self.n // 2, self.n // 2))  # (B, T + n - 1, C)
-        grams = around.unfold(1, self.n, 1).transpose(2, 3).flatten(2)  # (B, T, n C)
-        return F.relu(self.linear(grams))
 
 
 class Attention(nn.Module):
@@ -154,11 +162,11 @@ class Layer(nn.Module):
         return x + F.dropout(self.feed_forward(second(x)), self.dropout, self.training)
 
 
-class Encoder(nn.Module):
-    """Embeddings, neighbours, layers, a pool, one linear layer.
+class Member(nn.Module):
+    """One reader: what it finds anywhere in the text, and one linear layer.
 
-    Parameters: embedding (V, C) and positions (block_size + 1, C), normal with deviation 0.1; neighbours; layers; norm;
-    head (2 C -> K). Keeps `.config`.
+    Parameters: embedding (V, C), normal with deviation 0.1; n_grams, of 1 to n_gram tokens; with layers also positions
+    (block_size + 1, C), as the embedding, layers, and norm; head, which starts normal with deviation 0.01 and bias 0.
     """
 
     def __init__(self, config: Config):
@@ -166,42 +174,75 @@ class Encoder(nn.Module):
         self.config = config
         C = config.n_embd
         self.embedding = nn.Embedding(config.vocab_size, C)
-        self.positions = nn.Embedding(config.block_size + 1, C)
-        self.neighbours = Neighbours(C, config.n_gram)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
-        self.norm = LayerNorm(C, config.eps)
-        self.head = nn.Linear(2 * C, config.n_classes)
-        for each in (self.embedding, self.positions):
-            nn.init.normal_(each.weight, std=0.1)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.n_grams = nn.ModuleList(NGrams(C, 1 + i, config.n_filters) for i in range(config.n_gram))
+        n_features = config.n_filters * config.n_gram
+        if config.n_layers:
+            self.positions = nn.Embedding(config.block_size + 1, C)
+            nn.init.normal_(self.positions.weight, std=0.1)
+            self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+            self.norm = LayerNorm(C, config.eps)
+            n_features += 2 * C
+        self.head = nn.Linear(n_features, config.n_classes)
         # small logits at the start: every class about equally likely, a loss near ln K
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
+    def forward(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """tokens (B, T), real (B, T) bool, at least one in each row -> logits (B, K)."""
+        config = self.config
+        if self.training:
+            # whoever has learnt to do without any one word can do without those that it never saw
+            lost = torch.rand(tokens.shape, device=tokens.device) < config.word_dropout
+            tokens = tokens.masked_fill(lost, UNKNOWN)
+        x = F.dropout(self.embedding(tokens), config.dropout, self.training)  # (B, T, C)
+        features = [largest(n_gram(x, real), real) for n_gram in self.n_grams]  # each (B, F)
+        if config.n_layers:
+            x = x + self.positions.weight[: tokens.shape[1]]
+            for layer in self.layers:
+                x = layer(x, real)
+            x = self.norm(x)
+            features += [largest(x, real), mean(x, real)]  # each (B, C)
+        # half of what was found is hidden: no class may rest on a single n-gram
+        return self.head(F.dropout(torch.cat(features, 1), config.pool_dropout, self.training))
+
+
+def largest(x: Tensor, real: Tensor) -> Tensor:
+    """x (B, T, C), real (B, T) bool, at least one in each row -> (B, C): of each feature the largest over the text."""
+    return x.masked_fill(~real[..., None], float("-inf")).amax(1)
+
+
+def mean(x: Tensor, real: Tensor) -> Tensor:
+    """x (B, T, C), real (B, T) bool, at least one in each row -> (B, C): of each feature the mean over the text."""
+    return (x * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+
+
+class Encoder(nn.Module):
+    """Members that read the same text. Parameters: members, M of them. Keeps `.config`."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(Member(config) for _ in range(config.n_members))
+
     def forward(self, tokens: Tensor, targets: Tensor | None = None, *, pad: Tensor | None = None) -> Output:
-        """tokens (B, T), targets (B) -> logits (B, K), loss. pad (B, T) bool: True = real; the rest is on the right."""
-        dropout, N = self.config.dropout, self.config.block_size
+        """tokens (B, T), targets (B) -> logits (B, K), loss. pad (B, T) bool: True = real; the rest is on the right.
+
+        The logits are the logarithm of the members' mean probability.
+        """
+        N = self.config.block_size
         real = torch.ones_like(tokens, dtype=torch.bool) if pad is None else pad
         # END begins every text, as it does a document: so a text without a token has one, too
         tokens, real = F.pad(tokens[:, :N], (1, 0), value=END), F.pad(real[:, :N], (1, 0), value=True)  # (B, 1 + T)
-        if self.training:
-            # whoever has learnt to do without any one word can do without those that it never saw
-            lost = torch.rand(tokens.shape, device=tokens.device) < self.config.word_dropout
-            tokens = tokens.masked_fill(lost, UNKNOWN)
-        x = self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]  # (B, 1 + T, C)
-        x = F.dropout(x, dropout, self.training)
-        x = x + self.neighbours(x, real)
-        for layer in self.layers:
-            x = layer(x, real)
-        logits = self.head(F.dropout(self.pool(self.norm(x), real), dropout, self.training))  # (B, K)
-        # a way to train: what the model is worth is measured without it
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        return Output(logits, None if targets is None else cross_entropy(logits, targets, smoothing))
-
-    def pool(self, x: Tensor, real: Tensor) -> Tensor:
-        """x (B, T, C), real (B, T) bool, one in each row -> (B, 2 C): the largest of each feature, and the mean."""
-        real = real[..., None]  # (B, T, 1)
-        largest = x.masked_fill(~real, float("-inf")).amax(1)  # (B, C)
-        return torch.cat((largest, (x * real).sum(1) / real.sum(1)), 1)
+        each = [member(tokens, real) for member in self.members]  # M times (B, K)
+        logits = torch.stack([F.log_softmax(one, -1) for one in each]).logsumexp(0) - math.log(len(each))  # (B, K)
+        if targets is None:
+            return Output(logits)
+        if not self.training:
+            return Output(logits, cross_entropy(logits, targets))
+        # each answers for itself: one that could lean on the others would learn less, and all would err together
+        losses = [cross_entropy(one, targets, self.config.label_smoothing) for one in each]
+        return Output(logits, torch.stack(losses).mean())
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

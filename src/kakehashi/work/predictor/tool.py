@@ -105,22 +105,33 @@ TOKENIZERS = {"wordpiece": wordpiece, "char": char}
 
 
 def encoder(w: Weights, config: dict, tokens: np.ndarray) -> np.ndarray:
-    """Embeddings, neighbours, layers of attention both ways, a pool over the text: (T,) -> (K,)."""
+    """The logarithm of the mean probability of several readers: (T,) -> (K,)."""
     tokens = np.append(END, tokens[: config["block_size"]])
-    T, eps, n = len(tokens), config["eps"], config["n_gram"]
-    x = w["embedding.weight"][tokens] + w["positions.weight"][:T]  # (T, C)
-    around = np.pad(x, ((n // 2, n // 2), (0, 0)))  # (T + n - 1, C)
-    grams = np.concatenate([around[i : i + T] for i in range(n)], axis=1)  # (T, n C)
-    x = x + relu(linear(grams, w, "neighbours.linear"))
-    for i in range(config["n_layers"]):
-        layer = f"layers.{i}."
-        read = layer_norm(x, w, layer + "norms.0", eps)
-        q, k, v = (linear(read, w, f"{layer}attention.{name}") for name in "qkv")  # 3 times (T, C)
-        x = x + linear(attention(q, k, v, config["n_heads"]), w, layer + "attention.out")
-        h = relu(linear(layer_norm(x, w, layer + "norms.1", eps), w, layer + "feed_forward.up"))
-        x = x + linear(h, w, layer + "feed_forward.down")
-    x = layer_norm(x, w, "norm", eps)
-    return linear(np.concatenate((x.max(0), x.mean(0))), w, "head")
+    each = [softmax(member(w, config, f"members.{i}.", tokens)) for i in range(config["n_members"])]  # M times (K,)
+    return np.log(np.maximum(np.mean(each, axis=0), np.finfo(np.float32).tiny))
+
+
+def member(w: Weights, config: dict, name: str, tokens: np.ndarray) -> np.ndarray:
+    """Embeddings, n-grams and layers of attention both ways, what they find anywhere in the text: (T,) -> (K,)."""
+    T, eps = len(tokens), config["eps"]
+    x = w[name + "embedding.weight"][tokens]  # (T, C)
+    features = []
+    for n in range(1, config["n_gram"] + 1):
+        around = np.pad(x, (((n - 1) // 2, n // 2), (0, 0)))  # (T + n - 1, C)
+        grams = np.concatenate([around[i : i + T] for i in range(n)], axis=1)  # (T, n C)
+        features.append(relu(linear(grams, w, f"{name}n_grams.{n - 1}.linear")).max(0))  # (F,)
+    if config["n_layers"]:
+        x = x + w[name + "positions.weight"][:T]
+        for i in range(config["n_layers"]):
+            layer = f"{name}layers.{i}."
+            read = layer_norm(x, w, layer + "norms.0", eps)
+            q, k, v = (linear(read, w, f"{layer}attention.{which}") for which in "qkv")  # 3 times (T, C)
+            x = x + linear(attention(q, k, v, config["n_heads"]), w, layer + "attention.out")
+            h = relu(linear(layer_norm(x, w, layer + "norms.1", eps), w, layer + "feed_forward.up"))
+            x = x + linear(h, w, layer + "feed_forward.down")
+        x = layer_norm(x, w, name + "norm", eps)
+        features += [x.max(0), x.mean(0)]  # each (C,)
+    return linear(np.concatenate(features), w, name + "head")
 
 
 def recurrent(w: Weights, config: dict, tokens: np.ndarray) -> np.ndarray:
