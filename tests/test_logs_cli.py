@@ -1,12 +1,13 @@
 """kakehashi logs: from files to alarms, as a person goes: fit, scan, accept, watch."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,30 +34,32 @@ def in_english(monkeypatch):
     console.as_json = False
 
 
+def in_this_process(*arguments, encoding="utf-8"):
+    """(exit code, stdout, stderr) of a command, where torch is imported already; its streams are strict pipes."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2)]
+    with redirect_stdout(streams[0]), redirect_stderr(streams[1]), pytest.raises(SystemExit) as left:
+        console.run(list(map(str, arguments)))
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)
+    assert "Traceback" not in err
+    return left.value.code or 0, out, err
+
+
 @pytest.fixture
-def kakehashi(capsys):
-    """kakehashi("logs", ...) -> (exit code, stdout, stderr), in this process, where torch is imported already."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            console.run(list(map(str, arguments)))
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return left.value.code or 0, said.out, said.err
-
-    return run
+def kakehashi():
+    return in_this_process
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    """(folder with a run, the JSON that fit ended with, what it printed), by the real command."""
+    """(folder with a run, the JSON that fit ended with, what it printed)."""
     folder = tmp_path_factory.mktemp("logs")
     logs_made.write(folder / "normal" / "app.log", logs_made.made(N, 1))
     logs_made.write(folder / "odd.log", logs_made.made(60, 2, start=LATER, first=1000, **BAD))
-    done = subprocess.run(command("fit", "normal", *FIT), cwd=folder, capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout), done.stderr
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAKEHASHI_LANG", "en")
+        code, out, err = in_this_process("logs", "fit", "normal", *FIT)
+    assert code == 0, err
+    return folder, json.loads(out), err
 
 
 @pytest.fixture
@@ -182,12 +185,11 @@ def test_over_the_budget_the_rest_is_counted(fitted, run, kakehashi):
     assert f"{second['source']}:{second['line']}" in err and f"{found['n_over']} more" in err
 
 
-def test_japanese_words_pass_a_strict_cp932_pipe(fitted, run):
+def test_japanese_words_pass_a_cp932_pipe(fitted, run, monkeypatch):
     folder, _, _ = fitted
-    environment = {**os.environ, "PYTHONIOENCODING": "cp932:strict", "KAKEHASHI_LANG": "ja"}
-    done = subprocess.run(command("scan", run, "odd.log"), cwd=folder, capture_output=True, env=environment)
-    out = done.stdout.decode("cp932")
-    assert done.returncode == 1 and not done.stderr, done.stderr
+    monkeypatch.setenv("KAKEHASHI_LANG", "ja")
+    code, out, err = in_this_process("logs", "scan", run, folder / "odd.log", encoding="cp932")
+    assert code == 1 and not err and "?" not in out.replace("<?>", ""), err
     for sentence in ("警報: ", "代わりに予想していたもの", "最も近い正常セッション", "取り置き分", "初めて見る"):
         assert sentence in out, sentence
 
@@ -274,6 +276,26 @@ def test_a_folder_of_every_defect_is_read_and_each_is_said(fitted, run, kakehash
         "core": "binary",
     }.items():
         assert any(name in line and words in line for line in err.splitlines()), (name, kinds)
+
+
+def test_a_torn_last_line_of_no_known_kind_is_left_out_and_said(fitted, run, kakehashi, tmp_path):
+    log = logs_made.write(tmp_path / "torn.log", logs_made.made(12, 9, start=LATER, first=1000), torn=True)
+    code, out, err = kakehashi("logs", "scan", run, log, "--json")
+    n_lines = len(log.read_text(encoding="utf-8").splitlines())
+    found = said(out)
+    assert found["torn"] == [f"{log}:{n_lines}"] and f"{log}:{n_lines} is left out" in err
+    assert found["new"] == [] and "new" not in {alarm["why"] for alarm in found["alarms"]}
+    assert found["n_lines"] + sum(found["outside"].values()) + 1 == n_lines and f"Records: {n_lines}," in err
+
+
+@pytest.mark.parametrize(("n", "few"), [(3000, True), (6000, False)])
+def test_windows_that_are_few_are_said_to_set_thresholds_of_little_meaning(n, few, kakehashi, tmp_path):
+    words = ["opens", "waits", "closes", "asks", "answers"]
+    (tmp_path / "app.log").write_text("".join(f"INFO it {words[i % 5]}\n" for i in range(n)), encoding="utf-8")
+    code, out, err = kakehashi("logs", "fit", tmp_path / "app.log", "--steps", 1, "--root", tmp_path, "--json")
+    assert code == 0 and said(out)["n_sessions"] == n // 100
+    sentence = f"{n // 100} sessions are few: thresholds from the {n // 500} held out"
+    assert (sentence in err) == few and ("--window with less than 100" in err) == few
 
 
 KINDS = ["binary", "unreadable", "empty", "torn", "encoding cp932", "undecodable", "nul", "long", "json", "quote"]

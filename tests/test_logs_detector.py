@@ -1,5 +1,6 @@
 """The log detector: words, surprise, verdicts, and what is kept in the run."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -21,7 +22,7 @@ from kakehashi.work.logs.grouping import Grouping
 from kakehashi.work.logs.nearest import Normal, distances
 from kakehashi.work.logs.readings import Readings
 from kakehashi.work.logs.surprise import Surprise
-from kakehashi.work.logs.verdict import Verdicts
+from kakehashi.work.logs.verdict import Verdicts, _looped, _most
 from kakehashi.work.logs.vocabulary import Bins, as_read, number
 
 FIRST = 1000  # the number of the first session of a log to scan
@@ -162,6 +163,28 @@ def test_surprise_is_the_models_negative_log_probability(name, window):
     assert surprise.of([]) == []
 
 
+def test_a_loop_that_does_not_end_alarms_at_the_first_round_too_many(detector, tmp_path):
+    found = judged(detector, tmp_path / "log", repeated=[7, 31])
+    assert {i for i, each in found.items() if each.alarm} == {7, 31}
+    for each in (found[7], found[31]):
+        reads = [i for i, record in enumerate(each.session.records) if record.message.startswith("Reading")]
+        if each.why == "loop":
+            assert each.place == reads[4] and each.places[each.word] == each.place
+    assert "loop" in {found[7].why, found[31].why}
+
+
+@given(
+    st.lists(st.lists(st.integers(2, 4), max_size=8), min_size=1, max_size=4), st.lists(st.integers(2, 5), max_size=14)
+)
+def test_a_loop_is_an_event_far_more_often_than_in_any_normal_session(normal, session):
+    most = {event: max(each.count(event) for each in normal) for each in normal for event in each}
+    many = [event for event, n in most.items() if session.count(event) > max(1.5 * n, n + 2)]
+    place = _looped(tuple(session), _most(map(tuple, normal)))
+    assert (place is not None) == bool(many)
+    if place is not None:
+        assert session[place] in many and session[:place].count(session[place]) == most[session[place]]
+
+
 def test_a_number_outside_what_was_learnt_does_not_disturb_what_follows():
     assert as_read("E4 E4.1=over E4.2=far-under E5") == "E4 E4.1=b8 E4.2=b1 E5"
 
@@ -200,11 +223,32 @@ def test_only_a_number_whose_range_holds_gets_bins():
         latency, clock, choice = float(rng.integers(50)), float(i), float(rng.integers(5))
         address = float("nan")
         rare = float(i) if i % 3 == 0 else float("nan")
-        readings.add([(7, (latency, clock, choice, address, rare)), (8, ())])
+        readings.add([readings.note(7, (latency, clock, choice, address, rare)), readings.note(8, ())])
     bins = readings.bins()
     assert list(bins) == [7] and list(bins[7]) == [0]
     text = next(iter(readings.texts(bins)))
     assert text.startswith("E7 E7.1=b") and text.endswith(" E8")
+
+
+def test_a_numbers_range_is_of_the_sessions_to_learn_in_whatever_order_the_records_came():
+    rng = np.random.default_rng(0)
+    records = [(i, float(value)) for i in range(100) for value in rng.integers(50, size=3)]
+    records.append((99, 500.0))  # in one of the sessions held out
+    readings = Readings()
+    sessions = [[] for _ in range(100)]
+    for i in rng.permutation(len(records)):
+        number, value = records[i]
+        sessions[number].append(readings.note(7, (value,)))
+    for session in sessions:
+        readings.add(session)
+    assert readings.bins() == {}  # 1 of 61 held-out values is outside
+    learnt = [value for number, value in records if number < 80]
+    readings.sessions.pop()
+    bins = readings.bins()[7][0]
+    assert (bins.edges[0], bins.edges[-1]) == (min(learnt), max(learnt))
+    written = [sorted(text.split()) for text in readings.texts({7: {0: bins}})]
+    wanted = [[f"E7.1={bins.bin(value)}" for number, value in records if number == i] for i in range(99)]
+    assert written == [sorted(["E7"] * len(words) + words) for words in wanted]
 
 
 def test_a_latency_is_watched_and_no_name_address_or_counter(detector):
@@ -263,6 +307,19 @@ def test_a_new_template_waits_until_it_is_accepted_and_is_then_left_out(copied, 
         found = judged(each, tmp_path / "log", new=[7, 31])[7]
         assert not found.alarm and len(found.words) < len(found.session.records) + 1
         assert "event" not in found.odd
+
+
+def test_a_file_that_is_scanned_again_counts_once(copied, tmp_path):
+    judged(copied, tmp_path / "log", new=[7, 31])
+    copied.note_pending()
+    for again in (copied, Detector.load(copied.run.path)):
+        judged(again, tmp_path / "log", new=[7, 31])
+        assert [each.count for each in again.pending] == [2]
+    judged(copied, tmp_path / "other", new=[9])
+    (new,) = copied.pending
+    assert (new.count, new.example.source) == (1, str(tmp_path / "other"))
+    judged(copied, tmp_path / "normal")  # what it does not meet still waits
+    assert [each.count for each in copied.pending] == [1]
 
 
 def test_those_that_wait_are_bounded(detector, log, monkeypatch):
@@ -403,6 +460,33 @@ def test_where_no_key_convinces_windows_of_100_records_are_cut():
     assert (grouping.kind, grouping.value, grouping.how) == ("count", 100, "usual")
 
 
+@pytest.mark.parametrize("bytes_cut", [0, 10, 15])
+def test_a_torn_last_line_is_never_a_new_template(detector, tmp_path, bytes_cut):
+    path = tmp_path / "torn.log"
+    whole = write(path, made(20, seed=2, first=FIRST)).read_bytes()
+    last = whole[whole.rstrip().rindex(b"\n") + 1 :]
+    path.write_bytes(whole + last[: len(last) - 1 - bytes_cut])
+    copy = Detector.load(detector.run.path)
+    found = list(copy.judge(copy.sessions(path)))
+    assert "new" not in {each.why for each in found} and copy.pending == []
+    (torn,) = [record for record in read(path) if record.torn]
+    left_out = copy.drain.match(torn.message) is None
+    assert left_out == (bytes_cut > 0) and copy.torn == [torn] * left_out
+    assert sum(len(each.session) for each in found) + copy.outside.total() + left_out == len(list(read(path)))
+    if left_out:  # nor is it one to learn
+        further = Detector.fit(path, root=tmp_path, steps=1)
+        assert further.torn == [torn] and further.drain.match(torn.message) is None
+
+
+@pytest.mark.parametrize(("file", "name"), [("app_2k.log.gz", "app_2k"), ("app", "app"), ("2026.10/", "2026.10")])
+def test_a_run_is_named_by_the_file_without_its_suffixes_or_by_the_folder(file, name, tmp_path):
+    path = tmp_path / file
+    written = write(path / "app.log" if file.endswith("/") else path, made(20))
+    if file.endswith(".gz"):
+        written.write_bytes(gzip.compress(written.read_bytes()))
+    assert Detector.fit(path, root=tmp_path / "runs", steps=1).run.name == f"lstm-logs-{name}-0001"
+
+
 def test_the_end_of_a_window_says_nothing(log, tmp_path):
     windowed = Detector.fit(log, root=tmp_path, window=40, steps=1)
     found = list(windowed.judge(windowed.sessions(log)))
@@ -458,7 +542,7 @@ def test_templates_without_room_are_counted_and_read_as_unknown():
     for message in ("one two", "three four five", "six"):
         drain.learn(message)
     readings = Readings()
-    readings.add([(group.id if (group := drain.match(m)) else 0, ()) for m in ("one two", "six")])
+    readings.add(readings.note(group.id if (group := drain.match(m)) else 0, ()) for m in ("one two", "six"))
     assert next(iter(readings.texts({}))) == f"{UNKNOWN} E3"
 
 

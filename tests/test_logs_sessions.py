@@ -40,16 +40,54 @@ def test_sessions_are_the_records_that_name_them_in_order(names):
 
 
 @settings(max_examples=40)
-@given(messages, st.integers(1, 3), st.integers(1, 4))
-def test_no_record_is_lost_where_sessions_are_closed_early(names, max_open, longest):
+@given(messages, st.integers(1, 3), st.integers(1, 4), st.integers(1, 6))
+def test_no_record_is_lost_where_sessions_are_closed_early(names, max_open, longest, max_records):
     records = [record(" ".join(keys), i) for i, keys in enumerate(names)]
     parts = defaultdict(list)
-    for session in by_key(records, LETTERS, max_open=max_open, longest=longest, idle=3):
+    most = {"max_open": max_open, "longest": longest, "max_records": max_records}
+    for session in by_key(records, LETTERS, idle=3, **most):
         assert 1 <= len(session) <= longest
         assert all(b.seconds - a.seconds <= 3 for a, b in zip(session.records, session.records[1:], strict=False))
         parts[session.key] += session.records
     whole = {session.key: session.records for session in by_key(records, LETTERS)}
     assert parts == whole
+
+
+@settings(max_examples=40)
+@given(messages, st.integers(1, 6))
+def test_no_more_records_are_open_than_told(names, max_records):
+    n_read = 0
+
+    def read_in():
+        nonlocal n_read
+        for keys in names:
+            yield record(" ".join(keys))
+            n_read += len(keys)
+
+    n_closed = 0
+    for session in by_key(read_in(), LETTERS, max_records=max_records):
+        assert n_read - n_closed <= max_records  # those of the record that is being read are not counted yet
+        n_closed += len(session)
+    assert n_closed == n_read
+
+
+def test_a_session_holds_of_each_record_what_is_to_be_kept():
+    records = [record(f"blk_{i} blk_0", float(i)) for i in range(1, 4)]
+    kept = []
+
+    def keep(one):
+        kept.append(one)
+        return one.message
+
+    ways = [
+        by_key(records, BLOCK, keep=keep),
+        by_count(records, 2, 1, keep=keep),
+        by_time(records, 2.0, keep=keep),
+    ]
+    for sessions in ways:
+        kept.clear()
+        held = [message for session in sessions for message in session.records]
+        assert set(held) == {one.message for one in records} and kept == records
 
 
 def test_sessions_of_an_endless_stream_come_while_it_runs():

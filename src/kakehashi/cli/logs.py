@@ -20,7 +20,7 @@ from kakehashi.texts import t
 if TYPE_CHECKING:
     from kakehashi.work.logs import Note, Notes, Record
     from kakehashi.work.logs.alarms import Alarm, Meaning, Row
-    from kakehashi.work.logs.detector import Detector, Pending
+    from kakehashi.work.logs.detector import Detector, Kept, Pending
 
 SHOWN = 5  # the most frequent templates, lines of a difference
 NUMBERS = 10  # that are watched
@@ -65,6 +65,7 @@ def fit(
     from kakehashi.training import Callback
     from kakehashi.work.logs import alarms
     from kakehashi.work.logs.detector import Detector
+    from kakehashi.work.logs.grouping import FEW
 
     class Read(Callback):
         """Takes the bar of reading off the screen when training begins."""
@@ -101,6 +102,7 @@ def fit(
     numbers = watched_numbers(made)
     console.say()
     say_read(reading.notes, made.n_records)
+    say_torn(made.torn)
     console.say(t("logs.fit.templates", n=len(groups)))
     shares = [[f"{each.count:,}", f"{each.count / made.n_records:.1%}", each.template] for each in groups[:SHOWN]]
     say_lines(["count", "part", "template"], shares)
@@ -109,6 +111,9 @@ def fit(
     console.say()
     console.say(t(f"logs.fit.{made.grouping.kind}", value=made.grouping.value))
     console.say(t("logs.fit.sessions", n=len(made.normal), learnt=made.n_learnt, held_out=made.n_held_out))
+    if made.grouping.how == "usual" and len(made.normal) < FEW:
+        counts = {"n": len(made.normal), "held_out": made.n_held_out, "usual": made.grouping.value}
+        console.say(t("logs.fit.few", **counts), "yellow")
     if made.skipped:
         console.say(t("logs.fit.skipped", n=made.skipped))
     console.say()
@@ -139,6 +144,7 @@ def fit(
             "n_sessions": len(made.normal),
             "n_held_out": made.n_held_out,
             "n_outside": made.skipped,
+            "torn": list(map(place, made.torn)),
             "table": [asdict(row) for row in rows],
             "numbers": [dict(zip(("template", "place", "least", "most"), each, strict=True)) for each in numbers],
         }
@@ -156,7 +162,8 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
         found = alarms.rank(detector.judge(detector.sessions(paths, reading.notes)), detector, budget)
     finally:
         reading.close()
-    say_read(reading.notes, found.n_lines + detector.outside.total())
+    say_read(reading.notes, found.n_lines + detector.outside.total() + len(detector.torn))
+    say_torn(detector.torn)
     say_outside(detector.outside)
     if found.n_sessions:
         columns = ["method", "alarms", "share", "per_1000", "held_out"]
@@ -182,8 +189,8 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
         say_pending(detector.pending)
         console.say(t("logs.scan.accept", run=run))
     new = [pending(each) for each in detector.pending]
-    outside = dict(detector.outside)
-    console.result({"run": str(run), **reading.facts(), **found.to_dict(), "outside": outside, "new": new})
+    left_out = {"outside": dict(detector.outside), "torn": list(map(place, detector.torn))}
+    console.result({"run": str(run), **reading.facts(), **found.to_dict(), **left_out, "new": new})
     detector.note_pending()  # now: a disk that is full takes no result away
     if found.n_alarms:
         console.leave(1)
@@ -337,6 +344,14 @@ def sentence(note: "Note") -> str:
     return t(f"logs.note.{kind}", source=note.source, line=note.line, count=note.count, encoding=encoding)
 
 
+def say_torn(torn: list["Record"]) -> None:
+    """The records left out as their lines have no end."""
+    for record in torn[:SOURCES]:
+        console.say(t("logs.read.torn", place=place(record)), "yellow")
+    if len(torn) > SOURCES:
+        console.say(t("logs.alarm.more", n=len(torn) - SOURCES), "yellow")
+
+
 def say_outside(outside: Counter[str]) -> None:
     """How many records are in no session, by their level."""
     if outside:
@@ -429,7 +444,7 @@ def shortened(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, max(width - 3, 1)).rstrip() + "..."
 
 
-def place(record: "Record") -> str:
+def place(record: "Record | Kept") -> str:
     return f"{record.source}:{record.line_number}"
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from kakehashi.tokenizers.char import END
 from kakehashi.tokenizers.words import UNKNOWN
-from kakehashi.work.logs.detector import Detector, Judged, Nearest
+from kakehashi.work.logs.detector import Detector, Judged, Kept, Nearest
 from kakehashi.work.logs.drain import Drain
-from kakehashi.work.logs.records import Record
 from kakehashi.work.logs.vocabulary import N_BINS, is_event
 
 PLACES = 3  # of alarms alike, so many places are kept
@@ -31,7 +30,7 @@ class Kind:
 
     signature: Signature
     count: int = 0
-    places: list[Record] = field(default_factory=list)  # the first ones
+    places: list[Kept] = field(default_factory=list)  # the first ones
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Alarm:
     rank: int  # from 1
     judged: Judged  # the worst of them, the first one where several are
     n_alike: int
-    places: list[Record]  # of the first ones: the record that is odd, of an end the session's last
+    places: list[Kept]  # of the first ones: the record that is odd, of an end the session's last
     expected: list[tuple[Meaning, float]]  # what the model expected in its place, with probabilities
     number: Number | None  # of why "parameter"
     nearest: Nearest
@@ -112,7 +111,7 @@ class Ranking:
 
     alarms: list[Alarm]
     n_over: int  # kinds of alarms over the budget, and the place of the first of them
-    over: Record | None
+    over: Kept | None
     n_alarms: int  # sessions
     n_sessions: int
     n_lines: int
@@ -260,7 +259,7 @@ def _number(judged: Judged, detector: Detector) -> Number:
     return Number(written, int(place), edges[0], edges[-1])
 
 
-def at(judged: Judged) -> Record:
+def at(judged: Judged) -> Kept:
     """The record that is odd; of an end, the last one."""
     return judged.session.records[min(judged.place, len(judged.session) - 1)]
 
@@ -272,7 +271,7 @@ def badness(judged: Judged) -> tuple[float, int]:
     return (-math.inf if math.isnan(surprise) else surprise, SEVERITY.index(level) if level in SEVERITY else -1)
 
 
-def _place(record: Record) -> dict[str, Any]:
+def _place(record: Kept) -> dict[str, Any]:
     return {
         "source": record.source,
         "line": record.line_number,

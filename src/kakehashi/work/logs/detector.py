@@ -9,10 +9,10 @@ runs/lstm-logs-october-0001/
 """
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Self
 import numpy as np
 
 from kakehashi.runs import Run, RunError
+from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.baselines import Events
 from kakehashi.work.logs.drain import Drain
 from kakehashi.work.logs.errors import LogError
@@ -39,6 +40,7 @@ from kakehashi.work.logs.vocabulary import Vocabulary, is_event, numbers
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
 SAMPLE = 20_000  # records that show how a log may be grouped
 BATCH = 256  # sessions judged at a time
+WORDS = 65_536  # distinct lists of a record's words that are remembered
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -53,7 +55,8 @@ class Judged:
     odd         names of the methods that alarm, see `Verdict`; alarm: whether "both", the shipped verdict, does
     word        the index in `words` of what is oddest; their number for the end
     place       the index of its record; the number of records for the end
-    why         "new" (a template never seen), "order" (another event was expected), "end", "parameter"
+    why         "new" (a template never seen), "order" (another event was expected), "end", "parameter",
+                "loop" (an event comes far more often than ever)
     """
 
     session: Session
@@ -69,15 +72,16 @@ class Judged:
     why: str
 
 
-@dataclass(slots=True)
-class _Mark:
-    """What is kept of a record until its session is closed."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a record until its session is judged: its words, and what an alarm shows."""
 
-    seconds: float | None
+    words: tuple[str, ...]
+    message: str
+    time: datetime | None
     level: str | None
-    keys: list[str]
-    group: int
-    numbers: tuple[float, ...]
+    source: str
+    line_number: int
 
 
 class Detector:
@@ -85,7 +89,8 @@ class Detector:
 
     run, drain, vocabulary, grouping, verdicts. settings: encoding and layout of the files. n_records: read in fit;
     skipped: of them, those in no session; n_dropped: templates that Drain had no room for. outside: of the last
-    `sessions`, the records in none, by their level.
+    `sessions`, the records in none, by their level. torn: of the last `sessions`, or of fit, the records left out, as
+    their line has no end and no template covers what there is of it.
     """
 
     def __init__(self, run: Run, verdicts: Verdicts, drain: Drain, saved: dict[str, Any], waiting: Waiting):
@@ -99,7 +104,9 @@ class Detector:
         self.skipped: int = saved["skipped"]
         self.n_dropped: int = saved["n_dropped"]
         self.outside: Counter[str] = Counter()
+        self.torn: list[Record] = []
         self._waiting = waiting
+        self._words: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     @classmethod
     def fit(
@@ -142,7 +149,8 @@ class Detector:
         sample: list[Record] = []
         n_records = 0
         for record in read(paths, notes, **settings):
-            drain.learn(record.message)
+            if not record.torn:
+                drain.learn(record.message)
             n_records += 1
             if n_records <= SAMPLE:
                 sample.append(record)
@@ -152,11 +160,15 @@ class Detector:
         del sample
 
         # the second time: sessions, of each record its template and its numbers
-        readings, outside = Readings(), Counter()
-        marks = _marks(read(paths, Notes(progress=notes.progress), **settings), drain, grouping)
-        for session in grouping.sessions(marks, lambda mark: mark.keys, outside=outside):
-            marked: Any = session.records
-            readings.add((mark.group, mark.numbers) for mark in marked)
+        readings, outside, torn = Readings(), Counter(), []
+
+        def keep(record: Record) -> int:
+            group = drain.match(record.message)
+            return readings.note(group.id, numbers(drain, group, record.message)) if group else readings.note(0, ())
+
+        records = _told(read(paths, Notes(progress=notes.progress), **settings), drain, torn)
+        for session in grouping.sessions(records, keep=keep, outside=outside):
+            readings.add(session.records)
         if len(readings.sessions) < FEWEST:
             raise LogError(
                 f"{len(readings.sessions)} sessions are too few to learn from, it takes {FEWEST}: {grouping.smaller}"
@@ -174,7 +186,7 @@ class Detector:
         verdicts = Verdicts.fit(
             list(readings.texts(vocabulary.bins)),
             whole=grouping.by_key,
-            data_name=Path(paths[0]).resolve().stem or "logs",
+            data_name=_named(Path(paths[0])),
             model=model,
             root=root,
             name=name,
@@ -184,7 +196,9 @@ class Detector:
             extra={TEMPLATES: _json(drain.to_dict()), DETECTOR: _json(saved)},
             callbacks=callbacks,
         )
-        return cls(verdicts.run, verdicts, drain, saved, Waiting(drain.masks))
+        made = cls(verdicts.run, verdicts, drain, saved, Waiting(drain.masks))
+        made.torn = torn
+        return made
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -223,24 +237,26 @@ class Detector:
     def sessions(
         self, source: Paths | Iterable[Record], notes: Notes | None = None, *, idle: float | None = None
     ) -> Iterator[Session]:
-        """The sessions of files and folders, or of records, as fit grouped them, as a stream.
+        """The sessions of files and folders, or of records, as fit grouped them, as a stream; of each record `Kept`.
 
-        idle: see `sessions.by_key`. Records that no template covers become `pending`; see `outside`, too.
+        idle: see `sessions.by_key`. Records that no template covers become `pending`; see `outside` and `torn`, too.
         """
-        self.outside = Counter()
+        self.outside, self.torn = Counter(), []
+        self._waiting.begin()
         items: Iterator[Any] = iter([source] if isinstance(source, str | Path) else source)
         first = list(islice(items, 1))
         if first and isinstance(first[0], str | Path):
             records = read([*first, *items], notes, **self.settings)
         else:
             records = chain(first, items)
-        return self.grouping.sessions(self._noted(records), idle=idle, outside=self.outside)
+        told = _told(records, self.drain, self.torn)
+        return self.grouping.sessions(told, keep=self._kept, idle=idle, outside=self.outside)
 
     def judge(self, sessions: Iterable[Session]) -> Iterator[Judged]:
         """What is said of each session, in batches: memory does not grow with their number."""
         stream = iter(sessions)
         while batch := list(islice(stream, BATCH)):
-            read = [self._written(session) for session in batch]
+            read = [_written(session) for session in batch]
             texts = [" ".join(words) for words, _ in read]
             # the end says nothing of a session that went on in another one, or of which no word is left
             cut = [session.why == "full" or not text for session, text in zip(batch, texts, strict=True)]
@@ -284,27 +300,40 @@ class Detector:
     def _normal(self) -> Normal:
         return Normal(map(self.verdicts.events, self.normal), self.verdicts.tokenizer.tokens)
 
-    def _noted(self, records: Iterable[Record]) -> Iterator[Record]:
-        for record in records:
-            if self.drain.match(record.message) is None:
-                self._waiting.add(record)
+    def _kept(self, record: Record) -> Kept:
+        words = self.vocabulary.words(record.message)
+        if words == (UNKNOWN,):
+            self._waiting.add(record)
+        if len(self._words) >= WORDS:
+            self._words.clear()
+        words = self._words.setdefault(words, words)  # once for all records that have the same
+        return Kept(words, record.message, record.time, record.level, record.source, record.line_number)
+
+
+def _told(records: Iterable[Record], drain: Drain, torn: list[Record]) -> Iterator[Record]:
+    """The records of which can be told what they are; what is left of others becomes `torn`."""
+    for record in records:
+        if record.torn and drain.match(record.message) is None:
+            torn.append(record)
+        else:
             yield record
 
-    def _written(self, session: Session) -> tuple[list[str], list[int]]:
-        """The words of a session, and the index of the record of each."""
-        words, places = [], []
-        for place, record in enumerate(session.records):
-            found = self.vocabulary.words(record.message)
-            words += found
-            places += [place] * len(found)
-        return words, places
+
+def _written(session: Session) -> tuple[list[str], list[int]]:
+    """The words of a session, and the index of the record of each."""
+    words = [word for kept in session.records for word in kept.words]
+    places = [place for place, kept in enumerate(session.records) for _ in kept.words]
+    return words, places
 
 
 def _judged(session: Session, words: list[str], places: list[int], verdict: Verdict) -> Judged:
-    here = np.array([is_event(word) != verdict.by_number for word in words] + [not verdict.by_number])
+    by_number = verdict.by == "number"
+    here = np.array([is_event(word) != by_number for word in words] + [not by_number])
     word = int(np.where(here, verdict.surprises, -1.0).argmax())
-    if verdict.by_number:
+    if by_number:
         why = "parameter"
+    elif verdict.by == "loop" and verdict.looped is not None:
+        word, why = int(np.flatnonzero(here)[verdict.looped]), "loop"
     elif word == len(words):
         why = "end"
     else:
@@ -324,13 +353,12 @@ def _judged(session: Session, words: list[str], places: list[int], verdict: Verd
     )
 
 
-def _marks(records: Iterable[Record], drain: Drain, grouping: Grouping) -> Iterator[_Mark]:
-    key = grouping.key if grouping.by_key else lambda record: []
-    for record in records:
-        group = drain.match(record.message)
-        found = numbers(drain, group, record.message) if group else ()
-        # keys are kept once each, not once a record
-        yield _Mark(record.seconds, record.level, [*map(sys.intern, key(record))], group.id if group else 0, found)
+def _named(path: Path) -> str:
+    """What a run is named by: the folder, or the file without .log.gz and the like."""
+    name = path.resolve().name
+    if not path.is_dir():
+        name = name.removesuffix("".join(Path(name).suffixes))
+    return name or "logs"
 
 
 def _extra(run: Run, name: str) -> dict[str, Any]:

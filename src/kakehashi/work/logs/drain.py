@@ -138,6 +138,8 @@ class Drain:
         """
         found = []
         for kept, word in zip(group.words, message.split(), strict=True):
+            if kept is not None and WILDCARD not in kept:
+                continue
             values = self.masks.values(word)
             whole = len(values) == 1 and values[0][1] == word
             found += [("word", word)] if kept is None and not whole else values

@@ -1,17 +1,17 @@
 """How the records of a log become sessions: as a person says, by the key that convinces most, else in windows."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kakehashi.work.logs import sessions as cut
 from kakehashi.work.logs.errors import LogError
 from kakehashi.work.logs.records import Record
-from kakehashi.work.logs.sessions import PATTERNS, Key, Session
+from kakehashi.work.logs.sessions import PATTERNS, Keep, Key, Session
 
 CONVINCES = 0.5  # a key that so many records have
 WINDOW = 100  # records, where no key convinces
+FEW = 50  # sessions: with fewer, thresholds from those held out mean little
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,18 @@ class Grouping:
 
     def sessions(
         self,
-        records: Iterable[Any],
-        key: Callable[[Any], list[str]] | None = None,
+        records: Iterable[Record],
         *,
+        keep: Keep = cut.whole,
         idle: float | None = None,
         outside: Counter[str] | None = None,
     ) -> Iterator[Session]:
-        """Records in sessions, see `sessions.by_key`. key: of what only has `seconds` and `level` of a record."""
+        """Records in sessions, see `sessions.by_key`."""
         if self.kind == "count":
-            return cut.by_count(records, int(self.value))
+            return cut.by_count(records, int(self.value), keep=keep)
         if self.kind == "time":
-            return cut.by_time(records, float(self.value))
-        return cut.by_key(records, key or self.key, idle=idle, outside=outside)
+            return cut.by_time(records, float(self.value), keep=keep)
+        return cut.by_key(records, self.key, keep=keep, idle=idle, outside=outside)
 
     @property
     def smaller(self) -> str:

@@ -19,6 +19,7 @@ _UNASSIGNED = re.compile("[\x80\xa0\uf8f1-\uf8f3]")  # what Python makes of byte
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")  # colours, and titles of windows
 _CONTROL = bytes(set(range(0x20)) - set(b"\0\t\n\r\f\x1b\b\x07\x0e\x0f") | {0x7F})
 _ROTATED = re.compile(r"(?P<stem>.*?)[.-](?P<number>\d+|\d{4}-\d{2}-\d{2})(?P<suffix>\.log)?$")
+_EARLIEST, _LATEST = (each.replace(tzinfo=UTC) for each in (datetime.min, datetime.max))
 
 
 class Line(NamedTuple):
@@ -50,24 +51,23 @@ class Notes:
     notes: dict[tuple[str, str], Note] = field(default_factory=dict)
     first: datetime | None = None  # the span of the records' times; local ones count as if they were UTC
     last: datetime | None = None
+    _first: datetime = _LATEST  # the same in UTC
+    _last: datetime = _EARLIEST
     progress: Callable[[str, int], Any] = lambda source, n_bytes: None  # called with what was read of a file so far
 
     def span(self, time: datetime) -> None:
         """Widen the span of time by this one."""
-        if self.first is None or _in_utc(time) < _in_utc(self.first):
-            self.first = time
-        if self.last is None or _in_utc(time) > _in_utc(self.last):
-            self.last = time
+        in_utc = time if time.tzinfo else time.replace(tzinfo=UTC)
+        if in_utc < self._first:
+            self.first, self._first = time, in_utc
+        if in_utc > self._last:
+            self.last, self._last = time, in_utc
 
     def add(self, kind: str, source: str, line: int = 0) -> None:
         self.notes.setdefault((kind, source), Note(kind, source, line)).count += 1
 
     def __iter__(self) -> Iterator[Note]:
         return iter(self.notes.values())
-
-
-def _in_utc(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def find_files(paths: Iterable[str | Path], notes: Notes) -> list[Path]:

@@ -14,7 +14,7 @@ MOST = 1_000  # templates that wait; beyond it the one without a record for long
 
 @dataclass(frozen=True)
 class Pending:
-    """A template that nobody has accepted yet, how many records it has had, and its first one."""
+    """A template that nobody has accepted yet; of the last scan that met it, the number of records and the first."""
 
     id: int
     template: str
@@ -28,13 +28,22 @@ class Waiting:
     def __init__(self, masks: Masks):
         self.drain = Drain(Config(max_groups=MOST), masks)
         self.examples: dict[int, Record] = {}
+        self.met: set[int] = set()  # in this scan
+
+    def begin(self) -> None:
+        """A scan begins: it counts for itself, as it may read what one before it has read."""
+        self.met = set()
 
     def add(self, record: Record) -> None:
         group = self.drain.learn(record.message)
-        if group.id not in self.examples:
-            self.examples[group.id] = record
-            if len(self.examples) > MOST:
-                self.examples = {id: self.examples[id] for id in self.drain.groups}
+        if group.id in self.met:
+            return
+        self.met.add(group.id)
+        group.count = 1
+        self.examples[group.id] = record
+        if len(self.examples) > MOST:
+            self.examples = {id: self.examples[id] for id in self.drain.groups}
+            self.met &= self.drain.groups.keys()
 
     def pending(self) -> list[Pending]:
         """Those that wait, in the order in which they came."""
@@ -51,7 +60,7 @@ class Waiting:
         """For JSON; what follows a record's first line, and its fields, are left out."""
         examples = {str(id): asdict(record) for id, record in self.examples.items() if id in self.drain.groups}
         for row in examples.values():
-            del row["rest"], row["fields"]
+            del row["rest"], row["fields"], row["torn"]
             row["time"] = row["time"] and row["time"].isoformat()
         return {"drain": self.drain.to_dict(), "examples": examples}
 
@@ -59,7 +68,7 @@ class Waiting:
     def from_dict(cls, saved: dict[str, Any]) -> Self:
         """The Waiting of `to_dict`."""
         waiting = cls.__new__(cls)
-        waiting.drain = Drain.from_dict(saved["drain"])
+        waiting.drain, waiting.met = Drain.from_dict(saved["drain"]), set()
         waiting.examples = {
             id: Record(**{**row, "time": row["time"] and datetime.fromisoformat(row["time"])})
             for id, row in ((int(id), row) for id, row in saved["examples"].items())

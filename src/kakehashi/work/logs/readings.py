@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,47 +12,59 @@ LEARNT = 0.8  # of the sessions, in the order of time; the rest is held out
 NUMERIC, DISTINCT = 0.9, 20  # a parameter is a number in this share of its records, and has so many values at least
 
 
+ROWS = 1 << 40  # more than the records of a group
+
+
 class Readings:
     """Normal sessions, in the order of time."""
 
     def __init__(self):
-        self.sessions: list[array] = []  # the groups of each; 0: none, as Drain's memory was too small
+        # of each record one number: its group (0: none, as Drain's memory was too small), and its row in the columns
+        self.sessions: list[array] = []
         self.columns: dict[int, list[array]] = {}  # group -> its parameters, each with a number (or NaN) a record
+        self.n_rows: Counter[int] = Counter()  # of each group
 
-    def add(self, session: Iterable[tuple[int, tuple[float, ...]]]) -> None:
-        """The group and the numbers of each record."""
-        ids = array("q")
-        for id, found in session:
-            ids.append(id)
-            columns = self.columns.setdefault(id, [array("d") for _ in found])
-            for column, value in zip(columns, found, strict=True):
-                column.append(value)
-        self.sessions.append(ids)
+    def note(self, group: int, found: tuple[float, ...]) -> int:
+        """The one number for a record of this group, with these numbers in it."""
+        for column, value in zip(self.columns.setdefault(group, [array("d") for _ in found]), found, strict=True):
+            column.append(value)
+        self.n_rows[group] += 1
+        return group * ROWS + self.n_rows[group] - 1
+
+    def add(self, records: Iterable[int]) -> None:
+        """A session of records that were noted."""
+        self.sessions.append(array("q", records))
 
     def bins(self) -> dict[int, dict[int, Bins]]:
         """Bins of the parameters that are numbers and whose range, in the sessions to learn, holds in the rest."""
-        learnt = self.sessions[: int(LEARNT * len(self.sessions))]
-        counts = np.bincount(np.concatenate(learnt), minlength=max(self.columns, default=0) + 1)
+        cut = int(LEARNT * len(self.sessions))
+        learnt, rest = _rows(self.sessions[:cut]), _rows(self.sessions[cut:])
+        nothing = np.zeros(0, np.int64)
         found: dict[int, dict[int, Bins]] = {}
         for id, columns in self.columns.items():
             for at, column in enumerate(columns):
-                values = np.array(column)
-                known = ~np.isnan(values)
-                first, rest = values[: counts[id]], values[counts[id] :]
-                first, rest = first[~np.isnan(first)], rest[~np.isnan(rest)]
-                if known.mean() >= NUMERIC and len(np.unique(first)) >= DISTINCT:
+                values = np.frombuffer(column)
+                first, then = (values[rows.get(id, nothing)] for rows in (learnt, rest))
+                n, first, then = len(first) + len(then), first[~np.isnan(first)], then[~np.isnan(then)]
+                if len(first) + len(then) >= NUMERIC * n and len(np.unique(first)) >= DISTINCT:
                     each = Bins.of(first)
-                    if each.holds(rest):
+                    if each.holds(then):
                         found.setdefault(id, {})[at] = each
         return found
 
     def texts(self, bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
         """The sessions, written."""
-        rows = Counter()  # of each group, how many records were written
-        for ids in self.sessions:
+        for session in self.sessions:
             words: list[str] = []
-            for id in ids:
-                row = tuple(column[rows[id]] for column in self.columns[id]) if id in bins else ()
-                rows[id] += 1
-                words += written(id, row, bins)
+            for record in session:
+                id, row = divmod(record, ROWS)
+                found = tuple(column[row] for column in self.columns[id]) if id in bins else ()
+                words += written(id, found, bins)
             yield " ".join(words)
+
+
+def _rows(sessions: Sequence[array]) -> dict[int, np.ndarray]:
+    """The rows of each group that stand in sessions, each as often as it does."""
+    records = np.sort(np.concatenate(sessions)) if sessions else np.zeros(0, np.int64)
+    ids, starts = np.unique(records // ROWS, return_index=True)
+    return dict(zip(ids.tolist(), np.split(records % ROWS, starts[1:]), strict=True))

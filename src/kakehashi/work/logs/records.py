@@ -53,6 +53,7 @@ class Record:
     line_number: int = 0  # where it begins
     rest: str = ""  # its further lines: a stack trace
     fields: dict[str, str] = field(default_factory=dict)  # what else was given by name: trace ids, services, ...
+    torn: bool = False  # it begins in a line that has no end: its message may be cut
 
     @property
     def seconds(self) -> float | None:
@@ -127,9 +128,12 @@ class Parser:
         self._length = 0  # and their characters
         self._timed = False  # whether records of plain text have times here: then a line without continues
         self._before: datetime | None = None
+        self._torn = 0  # the number of a line without an end
 
     def feed(self, line: Line) -> Iterator[Record]:
         """The records that are whole with this line; a blank line is none."""
+        if not line.whole:
+            self._torn = line.number
         if line.text.strip() or isinstance(self._feed, _Table):
             yield from map(self._checked, self._feed(line))
 
@@ -145,6 +149,8 @@ class Parser:
         if len(record.message) > LONGEST_MESSAGE or len(record.rest) > LONGEST_MESSAGE:
             self.notes.add("long", self.source, record.line_number)
             record = replace(record, message=record.message[:LONGEST_MESSAGE], rest=record.rest[:LONGEST_MESSAGE])
+        if self._torn and record.line_number == self._torn:
+            record = replace(record, torn=True)
         if (time := record.time) is not None:
             self.notes.span(time)
             if time.tzinfo is None:

@@ -7,11 +7,13 @@ import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from kakehashi.work.logs.errors import LogError
 from kakehashi.work.logs.records import Record
 
 Key = Callable[[Record], list[str]]  # the sessions that a record belongs to: none, one or several
+Keep = Callable[[Record], Any]  # what a session holds of a record
 
 # What names a session in the text of logs, and names of fields; `propose_keys` sees which of them a log has
 _ID = r"(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{16,32})"
@@ -32,12 +34,17 @@ FIELDS = re.compile(
 )
 
 
-@dataclass
+def whole(record: Record) -> Record:
+    """All of a record."""
+    return record
+
+
+@dataclass(slots=True)
 class Session:
-    """Records that belong together, in the order in which they came."""
+    """Records that belong together, in the order in which they came, or what was to be kept of each."""
 
     key: str
-    records: list[Record] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
     # why it was closed: "end" of the stream, "idle", "crowded" (too many were open), "full"; of a window "window"
     why: str = "end"
     last: float | None = None  # the newest time of the log when it had its last record, in seconds
@@ -81,53 +88,61 @@ def by_key(
     records: Iterable[Record],
     key: Key,
     *,
+    keep: Keep = whole,
     idle: float | None = None,
     longest: int = 10_000,
     max_open: int = 100_000,
+    max_records: int = 1_000_000,
     outside: Counter[str] | None = None,
 ) -> Iterator[Session]:
     """Sessions by what their records name; a record that names several belongs to each.
 
-    idle: seconds of the log's own time after which a session without a record is closed. longest: records of a session;
-    the next one begins another with the same key. max_open: sessions open at a time; beyond it the one without a record
-    for longest is closed. outside: counts the records without a key, by their level.
+    keep: see `Keep`; asked once for each record. idle: seconds of the log's own time after which a session without a
+    record is closed. longest: records of a session; the next one begins another with the same key. max_open,
+    max_records: sessions open at a time, and records in them; beyond it the session without a record for longest is
+    closed. outside: counts the records without a key, by their level.
     """
     if idle is not None and idle <= 0:
         raise LogError(f"idle must be more than 0 seconds, got {idle:g}")
-    _at_least_one(longest=longest, max_open=max_open)
+    _at_least_one(longest=longest, max_open=max_open, max_records=max_records)
     open_sessions: OrderedDict[str, Session] = OrderedDict()  # the one with the newest record last
+    n_records = 0  # in them
     now = None  # the newest time so far: a clock that goes back makes nobody idle
 
     def closed(session: Session, why: str) -> Session:
+        nonlocal n_records
         del open_sessions[session.key]
+        n_records -= len(session)
         session.why = why
         return session
 
     for record in records:
-        if record.seconds is not None:
-            now = record.seconds if now is None else max(now, record.seconds)
+        now = _newest(now, record)
         while idle is not None and open_sessions:
             oldest = next(iter(open_sessions.values()))
             if now is None or oldest.last is None or now - oldest.last <= idle:
                 break
             yield closed(oldest, "idle")
-        names = key(record)
+        names, kept = key(record), keep(record)
         if not names and outside is not None:
             outside[record.level or ""] += 1
         for name in names:
-            session = open_sessions.setdefault(name, Session(name))
-            session.records.append(record)
+            session = open_sessions.get(name)
+            if session is None:
+                session = open_sessions[name] = Session(name)
+            session.records.append(kept)
+            n_records += 1
             open_sessions.move_to_end(name)
             session.last = now
             if len(session) >= longest:
                 yield closed(session, "full")
-            if len(open_sessions) > max_open:
+            while len(open_sessions) > max_open or n_records > max_records:
                 yield closed(next(iter(open_sessions.values())), "crowded")
     for session in list(open_sessions.values()):
         yield closed(session, "end")
 
 
-def by_count(records: Iterable[Record], size: int, step: int | None = None) -> Iterator[Session]:
+def by_count(records: Iterable[Record], size: int, step: int | None = None, *, keep: Keep = whole) -> Iterator[Session]:
     """Windows of `size` records, one every `step` records (size: side by side); the last one may be shorter.
 
     Every record is in a window where step <= size, else LogError, as records between windows would be seen by nobody.
@@ -135,10 +150,10 @@ def by_count(records: Iterable[Record], size: int, step: int | None = None) -> I
     step = size if step is None else step
     _at_least_one(size=size, step=step)
     _no_gaps(size, step)
-    window: deque[Record] = deque()
+    window: deque[Any] = deque()
     first, fresh = 0, 0  # the number of the window's first record; records that no window has had yet
     for record in records:
-        window.append(record)
+        window.append(keep(record))
         fresh += 1
         if len(window) == size:
             yield Session(f"records {first + 1}-{first + size}", list(window), "window")
@@ -149,7 +164,9 @@ def by_count(records: Iterable[Record], size: int, step: int | None = None) -> I
         yield Session(f"records {first + 1}-{first + len(window)}", list(window), "end")
 
 
-def by_time(records: Iterable[Record], seconds: float, step: float | None = None) -> Iterator[Session]:
+def by_time(
+    records: Iterable[Record], seconds: float, step: float | None = None, *, keep: Keep = whole
+) -> Iterator[Session]:
     """Windows of the log's own time, [t, t + seconds), t a multiple of `step`; windows without records are left out.
 
     A record without a time, or from before the window (a clock that went back), counts as of the time before it; those
@@ -163,14 +180,13 @@ def by_time(records: Iterable[Record], seconds: float, step: float | None = None
     open_windows: dict[int, Session] = {}  # by the number of the step at which it begins, the oldest first
     now = None
     for record in records:
-        if record.seconds is not None:
-            now = record.seconds if now is None else max(now, record.seconds)
+        now, kept = _newest(now, record), keep(record)
         # the windows that the moment lies in; before the first time there is one for all
         inside = range(1) if now is None else range(int((now - seconds) // step) + 1, int(now // step) + 1)
         for number in [number for number in open_windows if number not in inside]:
             yield open_windows.pop(number)
         for number in inside:
-            open_windows.setdefault(number, Session(f"{number * step:.3f}", why="window")).records.append(record)
+            open_windows.setdefault(number, Session(f"{number * step:.3f}", why="window")).records.append(kept)
     for session in open_windows.values():
         session.why = "end"
         yield session
@@ -192,6 +208,12 @@ def propose_keys(records: Iterable[Record], at_least: float = 0.3) -> list[Propo
         if share >= at_least and len(lengths) > 1 and lengths[-1] > 1:
             proposals.append(Proposal(name, kind, share, len(lengths), lengths[len(lengths) // 2], key))
     return sorted(proposals, key=lambda p: (p.median > 1, p.share), reverse=True)
+
+
+def _newest(now: float | None, record: Record) -> float | None:
+    """The newest time by now, in seconds."""
+    seconds = record.seconds
+    return seconds if now is None else now if seconds is None else max(now, seconds)
 
 
 def _at_least_one(**settings: int) -> None:

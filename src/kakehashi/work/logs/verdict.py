@@ -7,11 +7,13 @@ The shipped verdict is "both": the model is surprised, and the counts of events 
 often: counts are new where a loop goes round once more, which the model has learnt to expect; and the model is
 surprised by what is rare, even where it is among what was learnt. Counts are blind to order: where they are known, two
 events that never followed each other are the second witness, if the model is surprised far more than by anything
-normal. A number that is odd has none.
+normal. A number that is odd has none, nor has an event that comes far more often than ever in a normal session: a loop
+that does not end, which the model expects to go round once more each time.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +42,7 @@ RECIPE: dict[str, Any] = {"lr": 3e-3, "min_lr": 0.0, "weight_decay": 0.05, "clip
 LSTM = "lstm-logs"
 BATCH, WARMUP = 64, 30
 FAR, LEAST_FAR = 1.25, 3.0  # far more than normal: so many times the largest normal surprise, and so many nats
+LOOP, LEAST_LOOP = 1.5, 3  # far more often: so many times the most, and so many more
 SLACK = 1e-3  # nats by which the same session may differ from batch to batch, as sums are rounded otherwise
 
 
@@ -54,7 +57,8 @@ class Verdict:
     parameter   the largest at a number's bin; 0 where it has none
     odd         names of the methods that alarm: "event", "length", "event or length", "counts", "sequence", "2-gram",
                 "forest", "model", "parameter", and "both", the shipped verdict
-    by_number   whether a number alone makes the shipped verdict alarm
+    by          what makes the shipped verdict alarm, the first of "events", "loop", "number"; "" where it does not
+    looped      the index among `events` of the first one that a loop has too many; None where none has
     """
 
     events: Events
@@ -62,7 +66,8 @@ class Verdict:
     score: float
     parameter: float
     odd: frozenset[str] = frozenset()
-    by_number: bool = False
+    by: str = ""
+    looped: int | None = None
 
 
 class Verdicts:
@@ -145,7 +150,7 @@ class Verdicts:
         asked = list(zip(sessions, whole or [self.whole] * len(sessions), strict=True))
         distinct = list(dict.fromkeys(asked))
         verdicts = self._scored(distinct, self.thresholds["largest"])
-        found = dict(zip(distinct, self._decided(verdicts, self.methods), strict=True))
+        found = dict(zip(distinct, self._decided(verdicts, self.methods, self.most), strict=True))
         return [found[each] for each in asked]
 
     def events(self, session: str) -> Events:
@@ -158,6 +163,11 @@ class Verdicts:
         known = [self.events(session) for session in self.normal]
         learnt = known[: int(LEARNT * len(known))]
         return [method.fit(learnt if method.cut is None else known) for method in (make() for make in ALL)]
+
+    @cached_property
+    def most(self) -> Counter[int]:
+        """How often each event stands in a normal session, at most."""
+        return _most(map(self.events, self.normal))
 
     def _scored(self, sessions: Sequence[tuple[str, bool]], largest: float) -> list[Verdict]:
         """What model and numbers say of (session, whole). largest: what a number just outside its range counts."""
@@ -180,20 +190,23 @@ class Verdicts:
             verdicts.append(Verdict(events, surprise, float(score), float(parameter)))
         return verdicts
 
-    def _decided(self, verdicts: Sequence[Verdict], methods: Sequence[Method]) -> list[Verdict]:
-        """The same with the methods that alarm."""
+    def _decided(self, verdicts: Sequence[Verdict], methods: Sequence[Method], most: Counter[int]) -> list[Verdict]:
+        """The same with the methods that alarm. most: see `most`."""
         events = [verdict.events for verdict in verdicts]
         scores = {method.name: method.score(events) for method in methods}
         scores |= {name: np.array([getattr(v, at) for v in verdicts]) for name, at in OWN.items()}
         cuts = {method.name: method.cut for method in methods if method.cut is not None} | self.thresholds
         odd = {name: values > cuts[name] for name, values in scores.items()}
         by_events = odd["model"] & odd["counts"] | (scores["model"] > cuts["far"]) & odd["2-gram"]
-        by_number = odd["parameter"] & ~by_events
-        odd["both"] = by_events | by_number
-        return [
-            replace(v, odd=frozenset(name for name, alarms in odd.items() if alarms[i]), by_number=bool(by_number[i]))
-            for i, v in enumerate(verdicts)
-        ]
+        looped = [_looped(each, most) for each in events]
+        by_loop = np.array([place is not None for place in looped], dtype=bool)
+        odd["both"] = by_events | by_loop | odd["parameter"]
+        by = np.select([by_events, by_loop, odd["parameter"]], ["events", "loop", "number"], "")
+        found = []
+        for i, verdict in enumerate(verdicts):
+            names = frozenset(name for name, alarms in odd.items() if alarms[i])
+            found.append(replace(verdict, odd=names, by=str(by[i]), looped=looped[i]))
+        return found
 
     def _measure(self) -> None:
         """Thresholds, and how often each method alarms, from the sessions that were held out."""
@@ -202,7 +215,8 @@ class Verdicts:
         most_number = max((v.parameter for v in normal if np.isfinite(v.parameter)), default=0.0)
 
         cut = int(LEARNT * len(self.normal))
-        methods = [make().fit([self.events(session) for session in self.normal[:cut]]) for make in ALL]
+        learnt = [self.events(session) for session in self.normal[:cut]]
+        methods = [make().fit(learnt) for make in ALL]
         held_out = self._scored([(session, self.whole) for session in self.normal[cut:]], most_number)
         events = [verdict.events for verdict in held_out]
         scores = {method.name: method.score(events) for method in methods if method.cut is None}
@@ -212,7 +226,7 @@ class Verdicts:
         self.thresholds["parameter"] = max(self.thresholds["parameter"], LEAST_FAR, FAR * most_number)
         self.thresholds |= {"far": max(LEAST_FAR, FAR * most_event), "largest": most_number}
 
-        decided = self._decided(held_out, methods)
+        decided = self._decided(held_out, methods, _most(learnt))
         names = [method.name for method in methods] + [*OWN, "both"]
         self.held_out = {name: sum(name in each.odd for each in decided) / len(decided) for name in names}
 
@@ -225,6 +239,23 @@ class Verdicts:
 
 
 OWN = {"model": "score", "parameter": "parameter"}  # methods whose scores stand in the Verdict
+
+
+def _most(sessions: Iterable[Events]) -> Counter[int]:
+    """How often each event stands in one of the sessions, at most."""
+    most: Counter[int] = Counter()
+    for session in sessions:
+        for event, n in Counter(session).items():
+            most[event] = max(most[event], n)
+    return most
+
+
+def _looped(session: Events, most: Counter[int]) -> int | None:
+    """The index of the first event that comes once more than `most`, where it comes far more often; None: none does."""
+    for event, n in Counter(session).items():
+        if event in most and n > LOOP * most[event] and n >= most[event] + LEAST_LOOP:
+            return [i for i, each in enumerate(session) if each == event][most[event]]
+    return None
 
 
 def checked(model: str | Path, root: str | Path, name: str | None, false_alarms: float) -> Resolved:
