@@ -64,7 +64,10 @@ class Notes:
             self.last, self._last = time, in_utc
 
     def add(self, kind: str, source: str, line: int = 0) -> None:
-        self.notes.setdefault((kind, source), Note(kind, source, line)).count += 1
+        note = self.notes.get((kind, source))
+        if note is None:
+            note = self.notes[kind, source] = Note(kind, source, line)
+        note.count += 1
 
     def __iter__(self) -> Iterator[Note]:
         return iter(self.notes.values())

@@ -63,6 +63,7 @@ _LEVEL = re.compile(
     rf"[\[(<{{|]\s*(?P<bracketed>(?i:{_WORDS}))\s*[\])>}}|]|(?<![\w./-])(?P<bare>{_WORDS})(?![\w./-]):?"
     rf"|^\s*(?P<first>(?i:{_WORDS})):"
 )
+_LETTER = re.compile(r"[IWEF](?=\s)")
 _PRIORITY = re.compile(r"<(\d{1,3})>(?:1 )?")
 
 
@@ -143,7 +144,7 @@ def find_level(line: str) -> Found | None:
     """The level in the head of a line, by its usual name: TRACE, DEBUG, INFO, NOTICE, WARNING, ERROR or CRITICAL."""
     if found := _PRIORITY.match(line):
         return Found(_SYSLOG[int(found[1]) & 7], *found.span())
-    if found := re.match(r"[IWEF](?=\s)", line):
+    if found := _LETTER.match(line):
         return Found({"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "CRITICAL"}[found[0]], *found.span())
     found = _LEVEL.search(line, 0, HEAD)
     return Found(LEVELS[found[found.lastgroup or 0].upper()], *found.span()) if found else None
