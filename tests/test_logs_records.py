@@ -366,6 +366,11 @@ def test_a_layout_says_what_stands_where(log):
     assert records[0].time == datetime(2008, 11, 9, 20, 36, 15)
 
 
+def test_a_line_in_which_the_layout_finds_no_message_continues_the_record_before(log):
+    records, _ = log("m one\nmore\nm two\n", layout=r"(?:m (?P<message>.*))?")
+    assert [(record.message, record.rest) for record in records] == [("one", "more"), ("two", "")]
+
+
 @pytest.mark.parametrize("layout", ["(", "(?P<text>.*)"])
 def test_a_layout_of_no_use_is_refused(log, layout):
     with pytest.raises(LogError, match="layout"):
@@ -407,8 +412,39 @@ def test_an_encoding_that_was_stated_is_used_and_what_is_in_none_is_kept_as_byte
     assert records[0].message == "é" and "encoding iso8859-1" in notes
     records, notes = log(b"a \xff\xfe\xfd\n")
     assert records[0].message == r"a \xff\xfe\xfd" and notes["undecodable"] == (1, 1)
-    with pytest.raises(LogError, match="klingon"):
-        log("a\n", encoding="klingon")
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "hex", "rot13", "a\0b"])
+def test_what_is_no_encoding_of_text_is_refused_in_one_line(log, encoding):
+    with pytest.raises(LogError, match="is no encoding of text") as caught:
+        log("a\n", encoding=encoding)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "idna", "undefined"])
+def test_a_line_that_is_none_of_the_stated_encoding_is_kept_as_bytes(log, encoding):
+    records, notes = log(b"a \xff\xfe\xfd\nb\n", encoding=encoding)
+    assert [record.message for record in records] == [r"a \xff\xfe\xfd", "b"] and "undecodable" in notes
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "euc_jp"])
+def test_the_kana_of_other_lines_tell_the_encoding_of_a_line_without(log, encoding):
+    kanji = ["完了", "切断", "異常終了", "再試行"]
+    records, _ = log("\n".join([*kanji, JAPANESE, *kanji, ""]).encode(encoding))
+    assert [record.message for record in records] == [*kanji, JAPANESE, *kanji]
+
+
+@pytest.mark.parametrize(
+    "event", [{"msg": "a \ud800 b"}, {"msg": "a", "t\udc00": "x"}, {"msg": "a", "id": "\udfff"}, {"body": '"\ud800"'}]
+)
+def test_half_a_character_of_json_is_replaced_and_said(log, event):
+    records, notes = log(json.dumps(event) + "\n" + json.dumps({"msg": "😀"}) + "\n")
+    for record in records:
+        repr(record).encode("utf-8")
+        for text in (record.message, *record.fields, *record.fields.values()):
+            text.encode("utf-8")
+    assert "\ufffd" in f"{records[0].message}{records[0].fields}" and records[1].message == "😀"
+    assert notes == {"undecodable": (1, 1)}
 
 
 # Files that are not as they should be
@@ -418,6 +454,14 @@ def test_colours_zero_bytes_and_line_ends_of_windows_are_taken_off(log):
     records, notes = log(b"\0\0\0\x1b[1;31mred\x1b[0m text\r\nnext\r\n")
     assert [record.message for record in records] == ["red text", "next"]
     assert notes["nul"] == (1, 1)
+
+
+def test_lines_may_end_in_carriage_returns_alone(log):
+    records, notes = log(b"one\rtwo\rthree\r")
+    assert [(record.message, record.line_number) for record in records] == [("one", 1), ("two", 2), ("three", 3)]
+    assert notes == {}
+    records, _ = log(b"10%\r20%\r\ndone\n")
+    assert [record.message for record in records] == ["10% 20%", "done"]
 
 
 def test_a_line_that_is_too_long_is_cut_and_said_and_the_next_one_is_whole(log, monkeypatch):
@@ -483,6 +527,9 @@ def test_a_binary_file_is_refused_and_in_a_folder_passed_over(tmp_path, content)
 def test_what_is_not_there_or_empty_is_said(tmp_path, log):
     with pytest.raises(LogError, match="there is no file"):
         read(tmp_path / "none.log")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LogError, match=r"pipe is neither a file nor a folder: write what it holds to a file"):
+        read(tmp_path / "pipe")
     assert log("") == ([], {"empty": (1, 0)})
 
 

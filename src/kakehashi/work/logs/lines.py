@@ -4,9 +4,11 @@ import codecs
 import gzip
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -14,6 +16,7 @@ from kakehashi.work.logs.errors import LogError
 
 CHUNK = 1 << 16  # bytes read at a time
 LONGEST = 1 << 22  # bytes of a line; what is over is left out and said
+MANY = 100  # lines that tell which encoding is usual in a file
 _JIS = b"\x1b$"  # ISO-2022-JP is made of ASCII bytes, so it would pass for UTF-8
 _UNASSIGNED = re.compile("[\x80\xa0\uf8f1-\uf8f3]")  # what Python makes of bytes that mean nothing in CP932
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")  # colours, and titles of windows
@@ -43,8 +46,9 @@ class Notes:
     """What was met on the way, by kind and source, and between which times.
 
     Of files: "binary", "unreadable" (passed over, in a folder), "empty", "torn" (it ends without a line end, or packed
-    data end too early). Of lines: "encoding NAME" (not UTF-8), "undecodable" (bytes kept as \\xNN), "nul" (zero bytes
-    left out), "long" (cut), "json" (looks like it and is not), "quote" (a cell of a table that does not end).
+    data end too early). Of lines: "encoding NAME" (not UTF-8), "undecodable" (bytes kept as \\xNN, half characters in
+    JSON as \\ufffd), "nul" (zero bytes left out), "long" (cut), "json" (looks like it and is not), "quote" (a cell of a
+    table that does not end).
     Of times: "no zone" (local ones), "clock" (it goes back by more than a second).
     """
 
@@ -76,7 +80,7 @@ class Notes:
 def find_files(paths: Iterable[str | Path], notes: Notes) -> list[Path]:
     """The files named, and those in the folders named, older ones of a rotation first; hidden ones are left out.
 
-    Raises LogError: a path that is not there; a file that was named and is binary.
+    Raises LogError: a path that is not there, or is neither a file nor a folder; a file that was named and is binary.
     """
     found = []
     for path in map(Path, paths):
@@ -85,6 +89,8 @@ def find_files(paths: Iterable[str | Path], notes: Notes) -> list[Path]:
             found += [file for file in sorted(inside, key=_age) if _is_text(file, notes)]
         elif not path.exists():
             raise LogError(f"there is no file or folder {path}")
+        elif not path.is_file():  # a pipe gives its lines once, and logs are opened more than once
+            raise LogError(f"{path} is neither a file nor a folder: write what it holds to a file, and name that")
         else:
             if why := _why_not(path):
                 raise LogError(f"{path} {why}: choose a log in text, CSV or JSON, as it is or packed by gzip")
@@ -103,6 +109,8 @@ def read_lines(path: Path, notes: Notes, encoding: str | None = None) -> Iterato
         with open_file(path) as file:
             try:
                 while chunk := file.read(CHUNK):
+                    if not n_bytes:
+                        lines.look_at(chunk)
                     yield from lines.feed(chunk)
                     n_bytes += len(chunk)
                     notes.progress(str(path), n_bytes)
@@ -131,10 +139,17 @@ class Lines:
         self.notes = notes
         self.number = 0  # of the last line
         self._decoder = Decoder(encoding)
+        self._end = b"\n"
         self._wide: codecs.IncrementalDecoder | None = None  # turns UTF-16 into UTF-8
         self._begun = False
         self._rest = b""  # of a line whose end is still to come
         self._skipping = False  # the end of a line whose beginning was long enough
+
+    def look_at(self, block: bytes) -> None:
+        """Learn from the first block of a file how its lines end, and which encoding is usual there."""
+        if b"\n" not in block and b"\r" in block:
+            self._end = b"\r"
+        self._decoder.look_at(block.split(self._end)[:-1])
 
     def feed(self, chunk: bytes) -> Iterator[Line]:
         """The lines that end in these bytes; of one that is too long the beginning, some bytes more than LONGEST."""
@@ -149,15 +164,15 @@ class Lines:
                 self.notes.add("encoding utf-16", self.source)
         if self._wide:
             chunk = self._wide.decode(chunk).encode("utf-8", "replace")
-        *whole, rest = (self._rest + chunk).split(b"\n")
+        *whole, rest = (self._rest + chunk).split(self._end)
         for raw in whole:
             if not self._skipping:
-                yield self._line(raw + b"\n")
+                yield self._line(raw + self._end)
             self._skipping = False
         if self._skipping:
             rest = b""
         elif len(rest) > LONGEST:
-            yield self._line(rest + b"\n")
+            yield self._line(rest + self._end)
             rest, self._skipping = b"", True
         self._rest = rest
 
@@ -169,7 +184,7 @@ class Lines:
 
     def _line(self, raw: bytes) -> Line:
         self.number += 1
-        whole = raw.endswith(b"\n")
+        whole = raw.endswith(self._end)
         if len(raw) > LONGEST:
             self._note("long")
         text, name = self._decoder.decode(raw[:LONGEST])
@@ -197,9 +212,23 @@ class Decoder:
     def __init__(self, encoding: str | None = None):
         try:
             self.stated = codecs.lookup(encoding).name if encoding else None
-        except LookupError:
-            raise LogError(f"unknown encoding {encoding!r}: for instance utf-8, cp932, euc_jp") from None
+            if self.stated:
+                b"a".decode(self.stated)  # says whether it is one of text, as base64 is not
+        except UnicodeError:
+            pass  # a letter is none of its texts, but it has texts: UTF-16
+        except (LookupError, ValueError):
+            raise LogError(f"{encoding!r} is no encoding of text: choose utf-8, cp932, euc_jp, ...") from None
         self._usual = "cp932"  # of the Japanese lines so far that could be told
+
+    def look_at(self, lines: Iterable[bytes]) -> None:
+        """Take for usual the encoding in which these lines, up to MANY that are not UTF-8, have more kana."""
+        if self.stated:
+            return
+        odd = islice((raw for raw in lines if not raw.isascii() and _try(raw, "utf-8") is None), MANY)
+        kana = Counter[str]()
+        for readings in map(_readings, odd):
+            kana.update({name: _n_kana(text) for name, text in readings.items()})
+        self._usual = max(("cp932", "euc_jp"), key=kana.__getitem__)
 
     def decode(self, raw: bytes) -> tuple[str, str]:
         """(text, name of the encoding); "undecodable": what is no text is kept as \\xNN."""
@@ -210,21 +239,29 @@ class Decoder:
         if self.stated:
             text = _try(raw, self.stated)
             return (text, self.stated) if text is not None else _as_bytes(raw)
-        readings = {name: text for name in ("cp932", "euc_jp") if (text := _try(raw, name)) is not None}
-        if not readings:
+        if not (readings := _readings(raw)):
             return _as_bytes(raw)
         # Kana tell: the bytes of one encoding's kana are no text, or half-width kana and rare kanji, in the other
-        scores = {name: sum("ぁ" <= c <= "ヶ" for c in text) for name, text in readings.items()}
+        scores = {name: _n_kana(text) for name, text in readings.items()}
         best = max(scores, key=lambda name: (scores[name], name == self._usual))
         if len(readings) == 1 or scores[best] > min(scores.values()):
             self._usual = best
         return readings[best], best
 
 
+def _readings(raw: bytes) -> dict[str, str]:
+    """What Japanese encodings make of a line, those in which it is text."""
+    return {name: text for name in ("cp932", "euc_jp") if (text := _try(raw, name)) is not None}
+
+
+def _n_kana(text: str) -> int:
+    return sum("ぁ" <= c <= "ヶ" for c in text)
+
+
 def _try(raw: bytes, encoding: str) -> str | None:
     try:
         text = raw.decode(encoding)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return None
     return None if encoding == "cp932" and _UNASSIGNED.search(text) else text
 

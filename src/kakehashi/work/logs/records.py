@@ -39,6 +39,7 @@ _LEVELS = (
 _NAMED = {*_TIMES, *_LEVELS, "date"}
 _CONTINUES = re.compile(r"\s|Caused by:|Traceback \(|\.\.\. \d+ more|at \S+\(|[}\])]+;?$")
 _BLANK = re.compile(r"\s*")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON may hold it, UTF-8 cannot
 _LOGFMT = re.compile(r'([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
@@ -111,7 +112,7 @@ class Parser:
     """Lines of one source in, records out as soon as they are whole: for files, and for one that still grows.
 
     layout: a pattern at the beginning of a line; its group `message`, and where they are there `time` and `level`, are
-    what the names say, other named groups become fields; a line that does not match continues the record before.
+    what the names say, other named groups become fields; a line without a message continues the record before.
     latest: no time of the log is later; it gives the year to times without one.
     """
 
@@ -146,6 +147,11 @@ class Parser:
         yield from map(self._checked, self._closed())
 
     def _checked(self, record: Record) -> Record:
+        said = "\n".join((record.message, record.rest, *record.fields, *record.fields.values()))
+        if not said.isascii() and _HALF.search(said):
+            self.notes.add("undecodable", self.source, record.line_number)
+            fields = {_mended(name): _mended(value) for name, value in record.fields.items()}
+            record = replace(record, message=_mended(record.message), rest=_mended(record.rest), fields=fields)
         if len(record.message) > LONGEST_MESSAGE or len(record.rest) > LONGEST_MESSAGE:
             self.notes.add("long", self.source, record.line_number)
             record = replace(record, message=record.message[:LONGEST_MESSAGE], rest=record.rest[:LONGEST_MESSAGE])
@@ -199,7 +205,7 @@ class Parser:
 
     def _feed_layout(self, line: Line) -> Iterator[Record]:
         found = self.layout.match(line.text)
-        if not found:
+        if not found or found["message"] is None:
             yield from self._continued(line)
             return
         yield from self._closed()
@@ -398,6 +404,10 @@ def _told(row: list[str], times: stamps.Times) -> list[str]:
         names[moments[0]], names[levels[0]] = "time", "level"
         names[max(others, key=lambda i: len(row[i]))] = "message"
     return names
+
+
+def _mended(text: str) -> str:
+    return _HALF.sub("\ufffd", text)
 
 
 def _parsed(text: str) -> Any:
