@@ -5,6 +5,7 @@ import re
 import subprocess
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import logs_made as made
 import numpy as np
@@ -208,6 +209,32 @@ def test_too_little_and_the_same_time_cannot_tell(before, tmp_path):
     assert gate.compare(before[0], tmp_path / "after", run=before[1], together=True).verdict == PASS
 
 
+def test_a_rise_that_comes_in_one_burst_cannot_tell(before, tmp_path):
+    # a known line that names no session: 15 times before
+    events = made.made(400, 20, start=made.START + DAY, first=10_000)
+    middle = len(events) // 2
+    beat = next(event for event in events if event.name == "heartbeat")
+    burst = [replace(beat, time=events[middle].time, level="ERROR")] * 60
+    made.write(tmp_path / "b.log", [*events[:middle], *burst, *events[middle:]])
+    found = gate.compare(before[0], tmp_path / "b.log", run=before[1])
+    assert (found.verdict, [reason.key for reason in found.reasons]) == (CANNOT_TELL, ["burst_errors", "burst"])
+    errors = next(share for share in found.levels if share.level == "ERROR")
+    assert errors.ratio.low <= 1 < gate.WORSE < errors.ratio.ratio
+    spread = [*events, *burst]
+    made.write(tmp_path / "c.log", [spread[i] for i in np.random.default_rng(0).permutation(len(spread))])
+    assert gate.compare(before[0], tmp_path / "c.log", run=before[1]).reasons[0].key == "errors"
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_equal_releases_are_rarely_taken_for_a_rise_in_a_burst(size):
+    rng = np.random.default_rng(size)
+    n_bursts = 0
+    for _ in range(20):
+        old, new = (SimpleNamespace(lines=bursts(rng, 2000, 0.1, size, "ERROR")) for _ in range(2))
+        n_bursts += gate.levels_of(old, new)[0].burst
+    assert n_bursts <= 2
+
+
 def test_another_system_cannot_be_compared(before, tmp_path):
     lines = "".join(f"2026-10-07 10:00:{i % 60:02} INFO disk {i} spins up\n" for i in range(300))
     (tmp_path / "other.log").write_text(lines, encoding="utf-8")
@@ -313,7 +340,7 @@ def full():
     facts = gate.Facts(
         ("/log/" + "release-" * 20,), 1234, 123_456_789, 1_234_567, "2026-10-05T09:00", "2026-10-06T09:00", 0.1
     )
-    changed = [gate.Rate(LINES[i % 3], 123_456, 456_789, ratio, 1e-9) for i in range(30)]
+    changed = [gate.Rate(LINES[i % 3], 123_456, 456_789, ratio, 1e-9, False) for i in range(30)]
     new = [Reason("new", {"level": "CRITICAL", "count": 1_234_567, "template": line}) for line in LINES * 3]
     return gate.Comparison(
         verdict=LOOK,
@@ -323,7 +350,7 @@ def full():
         gone=[],
         rates=changed,
         per_session=False,
-        levels=[gate.Share(level, 123_456, 1_234_567, ratio) for level in ("ERROR", "WARNING")],
+        levels=[gate.Share(level, 123_456, 1_234_567, ratio, False) for level in ("ERROR", "WARNING")],
         alarms=alarms.Ranking(worst, 37, None, 100, 1000, 10_000, []),
         methods=[gate.MethodRow(name, 1234, 123_456, 234_567, 1_234_567, many) for name in names],
         wins=list(names[:7]),

@@ -7,7 +7,9 @@ The rules, each said on the page:
                   a template came at least TIMES as often, or no more at all: q below Q among all templates
                   more sessions alarm than false alarms among normal ones explain, the whole interval above 1: by
                   the detector's verdict, by its model alone, or else by a baseline
-    cannot tell   most lines fit no template: another system; files are in both; both are of the same time; too little
+    cannot tell   most lines fit no template: another system; files are in both; both are of the same time; too little;
+                  ERROR lines or a template came so much more often, but in bursts: beyond chance only if their lines
+                  were as independent as before
     pass          none of these
 
 What is found is found, so it counts where there is little, too. Memory does not grow with the logs.
@@ -66,6 +68,7 @@ class Rate:
     after: int
     ratio: Ratio
     q: float
+    burst: bool  # TIMES as often or more, sure with the dispersion before, not with that of both
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Share:
     before: int
     after: int
     ratio: Ratio
+    burst: bool  # WORSE times as many or more, sure with the dispersion before, not with that of both
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,9 @@ class Side:
         every = 1
         for n, record in enumerate(read(self.files, self.notes, **reading)):
             known = detector.drain.match(record.message)
+            if record.torn and known is None:  # what there is of the line tells nothing
+                yield record
+                continue
             keys: list[Any] = [known.id if known else strangers.number(record)]
             if record.level in SEVERE:
                 keys.append("WARNING" if record.level == "WARNING" else "ERROR")
@@ -334,7 +341,8 @@ def judge(found: Comparison, n_common: int, same: bool, overlap: bool) -> tuple[
     if reasons := list(worse(found)):
         return LOOK, reasons
     few = {name: facts.sessions for name, facts in found.n.items() if facts.sessions < SESSIONS}
-    reasons = [Reason("common", {"n": n_common})] if n_common else []
+    reasons = list(bursts(found))
+    reasons += [Reason("common", {"n": n_common})] if n_common else []
     reasons += [Reason("overlap")] if overlap else []
     reasons += [Reason(f"few_{name}", {"n": n, "least": SESSIONS}) for name, n in few.items()]
     if not few and found.ours.noticed > UNNOTICED * found.ours.n_after:
@@ -366,20 +374,34 @@ def worse(found: Comparison) -> Iterator[Reason]:
             yield Reason(key, {"method": row.name, "seen": row.after, "n": row.n_after, "low": low, "high": high})
 
 
+def bursts(found: Comparison) -> Iterator[Reason]:
+    """What would be worse, had its lines not come in bursts."""
+    for share in found.levels:
+        if share.level == "ERROR" and share.burst:
+            values = {"before": share.before, "after": share.after}
+            yield Reason("burst_errors", {**values, **asdict(share.ratio)})
+    for rate in found.rates:
+        if rate.burst:
+            values = {"template": rate.template, "before": rate.before, "after": rate.after}
+            yield Reason("burst", {**values, **asdict(rate.ratio)})
+
+
 def rates_of(detector: Detector, strangers: Strangers, old: Side, new: Side, per_session: bool) -> list[Rate]:
     """The templates that came before, the surest change first."""
     before, after = old.lines.total(), new.lines.total()
     n_old, n_new = (side.n_sessions if per_session else side.lines.n for side in (old, new))
     keys = [key for key in before if isinstance(key, int) and key]
-    ratios = [
-        rates.compare(before[key], n_old, after[key], n_new, spread)
-        for key, spread in zip(keys, rates.dispersion(keys, old.lines, new.lines), strict=True)
-    ]
-    qs = rates.false_discovery([ratio.p for ratio in ratios])
-    found = [
-        Rate((detector if key > 0 else strangers).drain.groups[abs(key)].template, before[key], after[key], ratio, q)
-        for key, ratio, q in zip(keys, ratios, qs.tolist(), strict=True)
-    ]
+    counted = (keys, old.lines, n_old, new.lines, n_new)
+    ratios = rates.compare_all(*counted, old.lines, new.lines)
+    qs, as_before = (
+        rates.false_discovery([ratio.p for ratio in each]).tolist()
+        for each in (ratios, rates.compare_all(*counted, old.lines))
+    )
+    found = []
+    for key, ratio, q, q_before in zip(keys, ratios, qs, as_before, strict=True):
+        template = (detector if key > 0 else strangers).drain.groups[abs(key)].template
+        burst = ratio.ratio >= TIMES and q_before < Q <= q
+        found.append(Rate(template, before[key], after[key], ratio, q, burst))
     return sorted(found, key=lambda rate: (rate.ratio.p, -rate.before))
 
 
@@ -403,10 +425,16 @@ def expected_new(old: Side, new: Side) -> float:
 
 def levels_of(old: Side, new: Side) -> list[Share]:
     before, after, levels = old.lines.total(), new.lines.total(), ("ERROR", "WARNING")
+    counted = (levels, old.lines, old.lines.n, new.lines, new.lines.n)
     shares = []
-    for level, spread in zip(levels, rates.dispersion(levels, old.lines, new.lines), strict=True):
-        ratio = rates.compare(before[level], old.lines.n, after[level], new.lines.n, spread)
-        shares.append(Share(level, before[level], after[level], ratio))
+    for level, ratio, as_before in zip(
+        levels,
+        rates.compare_all(*counted, old.lines, new.lines),
+        rates.compare_all(*counted, old.lines),
+        strict=True,
+    ):
+        burst = ratio.ratio >= WORSE and ratio.low <= 1 < as_before.low
+        shares.append(Share(level, before[level], after[level], ratio, burst))
     return shares
 
 

@@ -97,6 +97,17 @@ def compare(before: int, n_before: float, after: int, n_after: float, dispersion
     return Ratio(ratio, low, high, min(1.0, 2 * min(tail(many, n, share), tail(few, n, 1 - share))))
 
 
+def compare_all(
+    keys: Sequence[Hashable], before: Blocks, n_before: float, after: Blocks, n_after: float, *spread: Blocks
+) -> list[Ratio]:
+    """`compare` of each key's counts, with its dispersion between the blocks of `spread`."""
+    counts = [blocks.total() for blocks in (before, after)]
+    return [
+        compare(counts[0][key], n_before, counts[1][key], n_after, times)
+        for key, times in zip(keys, dispersion(keys, *spread).tolist(), strict=True)
+    ]
+
+
 def interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The shares that k of n leave possible (Clopper & Pearson)."""
     error = (1 - confidence) / 2
