@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import random
 import re
 from collections import defaultdict
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kakehashi.work.logs import Config, Drain, LogError, Mask, Masks
+from kakehashi.work.logs import Config, Drain, Group, LogError, Mask, Masks
 from kakehashi.work.logs import masks as masks_module
 from kakehashi.work.logs.masks import WILDCARD
 
@@ -127,6 +128,42 @@ def test_of_groups_alike_in_all_the_first_made_wins_after_reading_too():
     assert Drain.from_dict(drain.to_dict()).learn("p a f x y").id == 1
 
 
+@settings(max_examples=60)
+@given(streams, st.one_of(configs, few_groups))
+def test_the_few_groups_that_are_compared_are_those_that_count(stream, config):
+    drain = unmasked(config)
+    for message in stream:
+        words = tuple(message.split())
+        leaf = drain._leaf(words)
+        here = list(leaf.groups.values()) if leaf else []
+        near = [g for g in here if not words or g.common(words) / len(words) >= config.similarity]
+        nearest = max(near, key=lambda g: (g.common(words), g.n_wild, -g.id), default=None)
+        assert drain._nearest(words) is nearest
+        same_length = [g for g in drain.groups.values() if len(g.words) == len(words)]
+        covering = [g for g in same_length if g.covers(words)]
+        wanted = min(covering, key=lambda g: (g not in here, g.n_wild, g.id), default=None)
+        assert drain.match(message) is wanted
+        drain.learn(message)
+
+
+def test_among_thousands_of_templates_few_are_compared(monkeypatch):
+    rng, n_compared = random.Random(0), 0
+    common = Group.common
+
+    def counted(group, words):
+        nonlocal n_compared
+        n_compared += 1
+        return common(group, words)
+
+    monkeypatch.setattr(Group, "common", counted)
+    drain = unmasked(Config(max_groups=1000))
+    lines = ["ERROR " + " ".join(f"{rng.randrange(5000)}w" for _ in range(7)) for _ in range(3000)]
+    for line in lines:
+        drain.learn(line)
+        drain.match(line + "?")
+    assert len(drain.groups) == 1000 and n_compared < 20 * len(lines)
+
+
 def test_a_message_with_another_word_is_unseen():
     drain = Drain()
     drain.learn("disk 3 is full")
@@ -150,7 +187,7 @@ def test_memory_is_bounded_and_numbers_are_never_used_again(stream, config):
         nodes, held = [drain.root], []
         for node in nodes:
             nodes += node.children.values()
-            held += node.groups
+            held += node.groups.values()
             assert node is drain.root or node.groups or node.children  # no branch leads to nothing
         assert sorted(g.id for g in held) == sorted(drain.groups)
         assert len(nodes) <= 1 + config.max_groups * (config.depth - 2)

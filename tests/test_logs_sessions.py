@@ -1,5 +1,6 @@
 """Sessions: every record in the sessions it names or the windows it lies in, in order, with bounded memory."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -102,6 +103,38 @@ def test_a_clock_that_goes_back_closes_nothing():
     assert [(session.key, len(session)) for session in by_key(records, BLOCK, idle=60)] == [("blk_1", 2), ("blk_2", 2)]
 
 
+@pytest.mark.parametrize("ahead", [3600.0, 70 * 365 * 86400.0])
+def test_after_a_time_far_ahead_sessions_still_end(ahead):
+    stream = [record(f"blk_{i // 2}", float(i)) for i in range(400)]
+    stream.insert(100, record("blk_999", 100 + ahead))
+    closed = {session.key: session.why for session in by_key(stream, BLOCK, idle=60)}
+    assert len(closed) == 201 and closed["blk_999"] == "idle"
+    assert [closed[f"blk_{i}"] for i in (0, 40, 60, 100, 160)] == 5 * ["idle"]
+
+
+def test_after_a_time_far_ahead_windows_are_those_of_the_log_again():
+    stream = [record(str(i), float(i)) for i in range(300)]
+    stream.insert(100, record("wrong", 1e9))
+    found = list(by_time(stream, 10))
+    assert sum(map(len, found)) == 301
+    # ten as they were, one of the wrong time and what followed it, what is left of its window, and the rest
+    assert [len(session) for session in found] == [*10 * [10], 20, 1, *18 * [10]]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.one_of(st.none(), st.floats(-1e9, 4e9)), max_size=60),
+    st.floats(0.01, 1e6),
+    st.floats(0, 1),
+)
+def test_every_record_is_in_a_window_whatever_its_time(times, seconds, share):
+    step = max(0.01, seconds * max(share, 0.02))
+    stream = [record(str(i), t) for i, t in enumerate(times)]
+    for each in (None, step):
+        held = {one.message for session in by_time(stream, seconds, each) for one in session.records}
+        assert held == {one.message for one in stream}
+
+
 def test_where_too_many_are_open_the_one_without_a_record_for_longest_is_closed():
     records = [record(f"blk_{i}") for i in (1, 2, 1, 3)]
     assert [(s.key, s.why) for s in by_key(records, BLOCK, max_open=2)][0] == ("blk_2", "crowded")
@@ -148,6 +181,11 @@ def test_a_record_without_a_time_is_in_the_window_of_the_one_before():
         lambda: by_count([], 2, 3),
         lambda: by_count([], 0),
         lambda: by_time([], 0),
+        lambda: by_time([], 0.001),
+        lambda: by_time([], 1, 0.001),
+        lambda: by_time([], math.inf),
+        lambda: by_time([], math.nan),
+        lambda: by_key([], BLOCK, idle=math.nan),
         lambda: by_time([], 5, 6),
         lambda: by_key([], BLOCK, idle=0),
         lambda: by_key([], BLOCK, max_open=0),

@@ -7,17 +7,19 @@
 Paper: He, Zhu, Zheng & Lyu, "Drain: An Online Log Parsing Approach with Fixed Depth Tree" (ICWS 2017).
 Differences from the paper, all but the last as in drain3, whose groups are the same: words that masks know for values
 are <*> before the tree sees them; among groups equally near, the one with more <*> wins; a bounded number of groups,
-the one unused for longest is dropped, and with it the branch that led to nothing else.
+the one unused for longest is dropped, and with it the branch that led to nothing else. Where a leaf has thousands of
+groups, few are compared: those that have a rare word in common with the message.
 Words are what stands between blanks.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from operator import eq
+from operator import eq, itemgetter
 from typing import Any, Self
 
-from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.errors import LogError, of_kind
 from kakehashi.work.logs.masks import WILDCARD, Mask, Masks
 
 SEEN = 10_000  # messages remembered while nothing new is learnt
@@ -74,11 +76,69 @@ class Group:
 
 
 class Node:
-    """A node of the tree: branches or, in a leaf, groups in the order of their making."""
+    """A node of the tree: branches or, in a leaf, groups."""
 
     def __init__(self):
         self.children: dict[Key, Node] = {}
-        self.groups: list[Group] = []
+        self.groups: dict[int, Group] = {}  # by id
+        self.having: dict[tuple[int, str], dict[int, Group]] = {}  # (place, word) -> the groups that have it there
+
+    def add(self, group: Group) -> None:
+        self.groups[group.id] = group
+        for at in _fixed(group):
+            self.having.setdefault(at, {})[group.id] = group
+
+    def remove(self, group: Group) -> None:
+        del self.groups[group.id]
+        for at in _fixed(group):
+            del self.having[at][group.id]
+            if not self.having[at]:
+                del self.having[at]
+
+    def candidates(self, words: Words, n_common: int) -> Iterable[Group]:
+        """All groups that have so many words in common with a message, and some others.
+
+        Such a group has one at least of any len(words) - n_common + 1 of the words: the rarest here are looked up.
+        """
+        if n_common == 0:
+            return self.groups.values()
+        having = sorted((self.having.get(at, {}) for at in enumerate(words)), key=len)
+        found: dict[int, Group] = {}
+        for groups in having[: len(words) - n_common + 1]:
+            found |= groups
+        return found.values()
+
+
+class Templates:
+    """Groups by their templates. Those with <*> in the same places are told by what stands elsewhere: in a dict."""
+
+    def __init__(self):
+        # number of words, places that are not <*> -> the words there -> groups, by id
+        self._known: dict[int, dict[tuple[int, ...], dict[Any, dict[int, Group]]]] = {}
+
+    def add(self, group: Group) -> None:
+        places, fixed = self._key(group)
+        same_places = self._known.setdefault(len(group.words), {}).setdefault(places, {})
+        same_places.setdefault(fixed, {})[group.id] = group
+
+    def remove(self, group: Group) -> None:
+        (places, fixed), n_words = self._key(group), len(group.words)
+        del self._known[n_words][places][fixed][group.id]
+        if not self._known[n_words][places][fixed]:
+            del self._known[n_words][places][fixed]
+        if not self._known[n_words][places]:
+            del self._known[n_words][places]
+        if not self._known[n_words]:
+            del self._known[n_words]
+
+    def covering(self, words: Words) -> Iterator[Group]:
+        """The groups whose template covers a message."""
+        for places, groups in self._known.get(len(words), {}).items():
+            yield from groups.get(_at(places, words), {}).values()
+
+    def _key(self, group: Group) -> tuple[tuple[int, ...], Any]:
+        places = tuple(place for place, _ in _fixed(group))
+        return places, _at(places, group.words)
 
 
 class Drain:
@@ -89,6 +149,7 @@ class Drain:
         self.masks = masks or Masks.load()
         self.groups: OrderedDict[int, Group] = OrderedDict()
         self.root = Node()
+        self.templates = Templates()
         self.n_made = 0
         # as long as nothing is learnt, an equal message finds the same group
         self._learnt: dict[Words, Group] = {}
@@ -108,7 +169,7 @@ class Drain:
                 if group is None:
                     group = self._plant(words)
                 else:
-                    group.widen(words)
+                    self._widen(group, words)
         group.count += 1
         self.groups.move_to_end(group.id)
         return group
@@ -124,10 +185,10 @@ class Drain:
         words = self.masks.words(message)
         if words not in self._matched:
             leaf = self._leaf(words)
-            found = _covering(leaf.groups if leaf else (), words)
-            if found is None:
-                # a branch made later can hide an older leaf from messages that were learnt there: look everywhere
-                found = _covering((g for g in self.groups.values() if g.path[0] == len(words)), words)
+            here = leaf.groups if leaf else {}
+            # a branch made later can hide an older leaf from messages that were learnt there: look elsewhere, too
+            covering = self.templates.covering(words)
+            found = min(covering, key=lambda group: (group.id not in here, group.n_wild, group.id), default=None)
             _remember(self._matched, words, found)
         return self._matched[words]
 
@@ -138,20 +199,28 @@ class Drain:
         """
         found = []
         for kept, word in zip(group.words, message.split(), strict=True):
-            if kept is not None and WILDCARD not in kept:
-                continue
-            values = self.masks.values(word)
-            whole = len(values) == 1 and values[0][1] == word
-            found += [("word", word)] if kept is None and not whole else values
+            if kept is None or WILDCARD in kept:
+                found += self.values(kept, word)
         return found
+
+    def values(self, kept: str | None, word: str) -> list[tuple[str, str]]:
+        """The `parameters` in one word of a message. kept: the template's in its place, None for <*>."""
+        if kept is not None and WILDCARD not in kept:
+            return []
+        values = self.masks.values(word)
+        whole = len(values) == 1 and values[0][1] == word
+        return [("word", word)] if kept is None and not whole else values
 
     def _nearest(self, words: Words) -> Group | None:
         """Of the groups in the message's leaf the one with most words in common; None where these are too few."""
         leaf = self._leaf(words)
-        if leaf is None or not leaf.groups:
+        if leaf is None:
             return None
-        best = max(leaf.groups, key=lambda group: (group.common(words), group.n_wild))
-        near = not words or best.common(words) / len(words) >= self.config.similarity
+        similarity = self.config.similarity
+        n_common = math.ceil(similarity * len(words) - 1e-6)  # not one too many where the product is rounded up
+        candidates = leaf.candidates(words, n_common)
+        best = max(candidates, key=lambda group: (group.common(words), group.n_wild, -group.id), default=None)
+        near = best is not None and (not words or best.common(words) / len(words) >= similarity)
         return best if near else None
 
     def _prefix(self, words: Words) -> Words:
@@ -178,8 +247,17 @@ class Drain:
             node = node.children.setdefault(path[-1], Node())
         self.n_made += 1
         group = self.groups[self.n_made] = Group(self.n_made, words, tuple(path))
-        node.groups.append(group)
+        node.add(group)
+        self.templates.add(group)
         return group
+
+    def _widen(self, group: Group, words: Words) -> None:
+        leaf = self._nodes(group)[-1]
+        leaf.remove(group)
+        self.templates.remove(group)
+        group.widen(words)
+        leaf.add(group)
+        self.templates.add(group)
 
     def _branch(self, node: Node, word: str) -> Key:
         """Under which branch a new word goes: its own, or <*> where it looks like a value or the node is full."""
@@ -191,13 +269,19 @@ class Drain:
     def _drop(self, group: Group) -> None:
         """Forget a group, and every branch that leads to nothing now."""
         del self.groups[group.id]
-        nodes = [self.root]
-        for key in group.path:
-            nodes.append(nodes[-1].children[key])
-        nodes[-1].groups.remove(group)
+        self.templates.remove(group)
+        nodes = self._nodes(group)
+        nodes[-1].remove(group)
         for parent, key, node in reversed(list(zip(nodes, group.path, nodes[1:], strict=False))):
             if not node.groups and not node.children:
                 del parent.children[key]
+
+    def _nodes(self, group: Group) -> list[Node]:
+        """From the root to a group's leaf."""
+        nodes = [self.root]
+        for key in group.path:
+            nodes.append(nodes[-1].children[key])
+        return nodes
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON: what is learnt after `from_dict` is what would have been learnt here."""
@@ -214,25 +298,31 @@ class Drain:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
-        """The Drain of `to_dict`. Raises LogError where the dict is none, or of a later format."""
-        if saved.get("format") != 1:
+        """The Drain of `to_dict`. Raises LogError where it is of a later format, and what Python raises at damage."""
+        if saved["format"] != 1:
             raise LogError(f"templates of format {saved.get('format')!r} cannot be read here, 1 can: update kakehashi")
         drain = cls(Config(**saved["config"]), Masks([Mask(**mask) for mask in saved["masks"]]))
-        drain.n_made = saved["n_made"]
+        drain.n_made = of_kind(saved["n_made"], int)
         for row in saved["groups"]:
-            group = Group(row["id"], row["template"].split(), tuple(row["path"]), row["count"])
+            id, count = of_kind(row["id"], int), of_kind(row["count"], int)
+            group = Group(id, row["template"].split(), tuple(row["path"]), count)
             drain.groups[group.id] = group
-        for group in sorted(drain.groups.values(), key=lambda group: group.id):
             node = drain.root
             for key in group.path:
                 node = node.children.setdefault(key, Node())
-            node.groups.append(group)
+            node.add(group)
+            drain.templates.add(group)
         return drain
 
 
-def _covering(groups: Iterable[Group], words: Words) -> Group | None:
-    """The group that covers the message with the fewest <*>."""
-    return min((group for group in groups if group.covers(words)), key=lambda group: group.n_wild, default=None)
+def _fixed(group: Group) -> list[tuple[int, str]]:
+    """The places and words of a template that are not <*>."""
+    return [(place, word) for place, word in enumerate(group.words) if word is not None]
+
+
+def _at(places: tuple[int, ...], words: Sequence[str | None]) -> Any:
+    """The words at these places: of one place the word."""
+    return itemgetter(*places)(words) if places else ()
 
 
 def _remember(cache: dict, words: Words, group: Group | None) -> None:

@@ -3,6 +3,7 @@
 All work on a stream: a session is handed out as soon as it is closed, and only a bounded number is open.
 """
 
+import math
 import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,9 @@ from typing import Any
 
 from kakehashi.work.logs.errors import LogError
 from kakehashi.work.logs.records import Record
+
+IN_A_ROW = 20  # records that are enough to take the log's clock anew
+SHORTEST = 0.01  # seconds of a window: far more than what times are rounded by
 
 Key = Callable[[Record], list[str]]  # the sessions that a record belongs to: none, one or several
 Keep = Callable[[Record], Any]  # what a session holds of a record
@@ -102,12 +106,12 @@ def by_key(
     max_records: sessions open at a time, and records in them; beyond it the session without a record for longest is
     closed. outside: counts the records without a key, by their level.
     """
-    if idle is not None and idle <= 0:
+    if idle is not None and not idle > 0:
         raise LogError(f"idle must be more than 0 seconds, got {idle:g}")
     _at_least_one(longest=longest, max_open=max_open, max_records=max_records)
     open_sessions: OrderedDict[str, Session] = OrderedDict()  # the one with the newest record last
     n_records = 0  # in them
-    now = None  # the newest time so far: a clock that goes back makes nobody idle
+    clock = Clock(idle)
 
     def closed(session: Session, why: str) -> Session:
         nonlocal n_records
@@ -117,7 +121,10 @@ def by_key(
         return session
 
     for record in records:
-        now = _newest(now, record)
+        now = clock.read(record)
+        if clock.anew:
+            for session in open_sessions.values():
+                session.last = None if session.last is None or now is None else min(session.last, now)
         while idle is not None and open_sessions:
             oldest = next(iter(open_sessions.values()))
             if now is None or oldest.last is None or now - oldest.last <= idle:
@@ -174,15 +181,21 @@ def by_time(
     LogError where step > seconds, as records between windows would be seen by nobody.
     """
     step = seconds if step is None else step
-    if seconds <= 0 or step <= 0:
-        raise LogError(f"a window and its step must be more than 0 seconds, got {seconds:g} and {step:g}")
+    if not all(math.isfinite(each) and each >= SHORTEST for each in (seconds, step)):
+        raise LogError(
+            f"a window and its step must be at least {SHORTEST:g} seconds and finite, got {seconds:g} and {step:g}"
+        )
     _no_gaps(seconds, step)
     open_windows: dict[int, Session] = {}  # by the number of the step at which it begins, the oldest first
-    now = None
+    clock = Clock(seconds)
     for record in records:
-        now, kept = _newest(now, record), keep(record)
-        # the windows that the moment lies in; before the first time there is one for all
-        inside = range(1) if now is None else range(int((now - seconds) // step) + 1, int(now // step) + 1)
+        now, kept = clock.read(record), keep(record)
+        if now is None:  # before the first time there is one window for all
+            inside = range(1)
+        else:
+            newest = int(now // step)
+            # where windows stand side by side there is one, however sums are rounded
+            inside = range(newest if step == seconds else int((now - seconds) // step) + 1, newest + 1)
         for number in [number for number in open_windows if number not in inside]:
             yield open_windows.pop(number)
         for number in inside:
@@ -210,10 +223,30 @@ def propose_keys(records: Iterable[Record], at_least: float = 0.3) -> list[Propo
     return sorted(proposals, key=lambda p: (p.median > 1, p.share), reverse=True)
 
 
-def _newest(now: float | None, record: Record) -> float | None:
-    """The newest time by now, in seconds."""
-    seconds = record.seconds
-    return seconds if now is None else now if seconds is None else max(now, seconds)
+class Clock:
+    """The log's own time: the newest so far, as a clock that goes back a little makes nobody idle.
+
+    Where IN_A_ROW records lie behind it by more than `slack` seconds, it was one wrong time, or the clock was put back:
+    it is taken anew from the last of them, and `anew` is True for this record. slack None: never.
+    """
+
+    def __init__(self, slack: float | None):
+        self.now: float | None = None
+        self.anew = False
+        self._slack = math.inf if slack is None else slack
+        self._behind = 0  # records in a row
+
+    def read(self, record: Record) -> float | None:
+        """The time at this record, in seconds; None before the first time."""
+        seconds, self.anew = record.seconds, False
+        if seconds is None:
+            return self.now
+        behind = self.now is not None and self.now - seconds > self._slack
+        self._behind = self._behind + 1 if behind else 0
+        self.anew = self._behind == IN_A_ROW
+        if self.now is None or seconds > self.now or self.anew:
+            self.now = seconds
+        return self.now
 
 
 def _at_least_one(**settings: int) -> None:
