@@ -37,7 +37,9 @@ TEXTS = [
     *STRANGERS,
     "送金 " * 30_000,
 ]
-PIECES = WordPieceTokenizer.train(["my card's lost, カードが届かない 架け橋 straße abc ガ"], 100)
+PIECES = WordPieceTokenizer.train(
+    ["my card's lost, カードが届かない 架け橋 straße abc ガ" + mark for mark in ".!?"], 150
+)
 # what runs a file as a program while nothing but NumPy and the standard library can be imported, and no socket opened
 GUARD = """
 import runpy, socket, sys

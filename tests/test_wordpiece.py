@@ -2,6 +2,8 @@
 
 import json
 import random
+from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from kakehashi.tokenizers.wordpiece import MORE, UNKNOWN, words
 
 JAPANESE = "カードを再発行したい。暗証番号を忘れました"
 TEXTS = ["I'm waiting for my card", "waited, wait: the card is on its way!", "Cards? 2 cards.", JAPANESE]
-TOKENIZER = WordPieceTokenizer.train(TEXTS, 200)
+TOKENIZER = WordPieceTokenizer.train([text + mark for text in TEXTS for mark in ".!?"], 200)
 
 
 @given(st.lists(st.text(), min_size=1).filter(lambda texts: any(map(words, texts))), st.integers(4, 60))
@@ -82,16 +84,68 @@ def test_words(text, found):
 
 
 def test_training_depends_on_what_the_texts_hold_and_not_on_their_order():
-    texts = TEXTS * 2
+    texts = [text + mark for text in TEXTS for mark in ("", ".", "!", " card")]
+    made = WordPieceTokenizer.train(texts, 120)
+    assert "card" in made.tokens
     random.Random(0).shuffle(texts)
-    assert WordPieceTokenizer.train(iter(texts), 90) == WordPieceTokenizer.train(TEXTS + TEXTS, 90)
+    assert WordPieceTokenizer.train(iter(texts), 120) == made
 
 
 def test_the_most_frequent_neighbours_become_a_piece_first():
-    """By hand: of "ab" 5, "abc" 2, "bc" 3: a ##b is there 7 times, b ##c 3, then ab ##c 2."""
-    tokenizer = WordPieceTokenizer.train(["ab " * 5, "abc " * 2, "bc " * 3], 100)
+    """By hand: of "ab" 18, "abc" 6, "bc" 9: a ##b is there 24 times, b ##c 9, then ab ##c 6; each in three texts."""
+    texts = ["ab " * n + "abc " * 2 + "bc " * 3 for n in (5, 6, 7)]
+    tokenizer = WordPieceTokenizer.train(texts, 100)
     assert tokenizer.tokens == (END, UNKNOWN, "b", "a", "c", "##b", "##a", "##c", "ab", "bc", "abc")
-    assert WordPieceTokenizer.train(["ab " * 5, "abc " * 2, "bc " * 3], 9).tokens == tokenizer.tokens[:9]
+    assert WordPieceTokenizer.train(texts, 9).tokens == tokenizer.tokens[:9]
+
+
+@given(
+    st.lists(st.text(st.sampled_from("aab "), max_size=12), min_size=3, max_size=12).filter(
+        lambda texts: any(map(words, texts))
+    )
+)
+def test_merges_are_those_of_the_slow_way(texts):
+    """By the definition: all pairs counted anew at every merge, those in fewer than three different texts left out."""
+    tokenizer = WordPieceTokenizer.train(texts, 40)
+    cut = [[[word[0], *(MORE + c for c in word[1:])] for word in words(text)] for text in texts]
+    merged = []
+    while True:
+        counts, holders = Counter(), defaultdict(set)
+        for text, some in zip(texts, cut, strict=True):
+            for pair in (pair for pieces in some for pair in pairwise(pieces)):
+                counts[pair] += 1
+                holders[pair].add(tuple(words(text)))
+        pairs = [pair for pair in counts if len(holders[pair]) >= 3]
+        if not pairs:
+            break
+        left, right = min(pairs, key=lambda pair: (-counts[pair], pair))
+        new = left + right.removeprefix(MORE)
+        merged += [new] * (new not in merged)
+        for pieces in (pieces for some in cut for pieces in some):
+            i = 0
+            while i < len(pieces) - 1:
+                if (pieces[i], pieces[i + 1]) == (left, right):
+                    pieces[i : i + 2] = [new]
+                i += 1
+    n = 2 + 2 * len(set("".join(map("".join, map(words, texts)))))
+    assert list(tokenizer.tokens[n:]) == merged[: 40 - n]
+
+
+def test_no_piece_tells_of_fewer_than_three_texts():
+    texts = [
+        f"please call {name} at home" for name in ("sakamoto", "Ｓａｋａｍｏｔｏ", "sakamoto ", "tanaka", "watanabe")
+    ]
+    tokens = WordPieceTokenizer.train(texts * 5, 1000).tokens  # the three of sakamoto are one text
+    assert "please" in tokens and not any(each.removeprefix(MORE) in ("saka", "moto", "sakamoto") for each in tokens)
+    tokens = WordPieceTokenizer.train([*texts, "sakamoto", "and sakamoto"], 1000).tokens
+    assert "sakamoto" in tokens
+
+
+def test_what_is_longer_than_a_word_teaches_no_pieces():
+    rng = random.Random(0)
+    keys = ["".join(rng.choice("abcdefghij0123456789") for _ in range(2000)) for _ in range(20)]  # all pairs, 100 times
+    tokens = WordPieceTokenizer.train([f"the key {key}" for key in keys], 8000).tokens
+    assert [each for each in tokens[2:] if len(each.removeprefix(MORE)) > 2] == ["key", "the"]
 
 
 def test_only_the_character_that_is_in_no_piece_is_unknown():
@@ -108,7 +162,8 @@ def test_what_spells_a_special_token_or_a_piece_is_its_signs():
 
 def test_a_word_without_end_is_cut_in_a_moment():
     assert len(TOKENIZER.encode("a" * 200_000)) <= 200_000
-    assert len(WordPieceTokenizer.train(["ab" * 20_000], 30).encode("ab" * 20_000)) < 20_000
+    known = WordPieceTokenizer.train([f"{'ab' * 20} {i}" for i in range(3)], 30)
+    assert len(known.encode("ab" * 20_000)) < 20_000
 
 
 @settings(max_examples=20)

@@ -6,6 +6,9 @@ A word is cut greedily: the longest piece that begins it, then the longest that 
 Nakajima 2012; Devlin et al. 2019, BERT). Deviations: only the character that is in no piece is unknown, not its word;
 pieces are learnt as BPE's merges, the most frequent pair of neighbours first (Sennrich et al. 2016), inside words.
 
+A vocabulary goes wherever its model goes, so it is not to tell of any one text: a piece of more than one character
+stands in at least 3 different texts, whatever the data.
+
 Only the standard library, so that `encode` can be taken elsewhere as it stands.
 """
 
@@ -14,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from unicodedata import normalize
 
@@ -21,6 +25,8 @@ from kakehashi.tokenizers.char import END, SHOWN, TokenizerError
 
 UNKNOWN = "[unk]"
 MORE = "##"  # before a piece that goes on with a word
+FEWEST = 3  # different texts that a piece of more than one character stands in
+LONGEST = 100  # characters of a word that pieces are learnt from: what is longer is a key, a picture, no word
 
 # Japanese has no spaces: a change of script is where a word most likely ends
 SCRIPTS = ("ぁ-ゟ", "゠-ヿ", "々〆㐀-鿿豈-\ufaff\U00020000-\U0003ffff")  # hiragana, katakana, kanji
@@ -56,12 +62,20 @@ class WordPieceTokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int = 4000) -> "WordPieceTokenizer":
         """The most frequent characters of the texts, then the merges of the most frequent neighbours, up to vocab_size.
 
-        Of equally frequent ones the first in order of code points is taken. There are fewer tokens where no pair is
-        left that occurs twice. Raises TokenizerError where there is no word, or no room for a character.
+        Of equally frequent ones the first in order of code points is taken. A pair is merged where it stands in at
+        least 3 texts that differ in their words, and in words of at most 100 characters; there are fewer tokens where
+        no such pair is left. Raises TokenizerError where there is no word, or no room for a character.
         """
         if vocab_size < 4:
             raise TokenizerError(f"vocab_size must be at least 4, two special tokens and a character, got {vocab_size}")
-        counts = Counter(word for text in texts for word in words(text))
+        counts, where, seen = Counter(), defaultdict(set), {}
+        for text in texts:
+            found = words(text)
+            counts.update(found)
+            number = seen.setdefault(" ".join(found), len(seen))
+            for word in found:
+                if len(where[word]) < FEWEST:  # which texts more does not matter
+                    where[word].add(number)
         if not counts:
             raise TokenizerError("the texts hold no word to learn pieces from")
         characters = Counter()
@@ -70,7 +84,9 @@ class WordPieceTokenizer:
         # each in two forms: what is known at the beginning of a word is known inside
         alphabet = sorted(characters, key=lambda c: (-characters[c], c))[: (vocab_size - 2) // 2]
         tokens = [END, UNKNOWN, *alphabet, *(MORE + c for c in alphabet)]
-        return cls((*tokens, *_merges(counts, set(alphabet), vocab_size - len(tokens))))
+        # a word with a character outside the alphabet teaches nothing: its pieces would never be found whole
+        known = {word: n for word, n in counts.items() if len(word) <= LONGEST and set(word) <= set(alphabet)}
+        return cls((*tokens, *_merges(known, where, vocab_size - len(tokens))))
 
     @property
     def vocab_size(self) -> int:
@@ -129,32 +145,61 @@ class WordPieceTokenizer:
         return {i: token if i != self.end else "" for i, token in enumerate(self.tokens)}
 
 
-def _merges(counts: Counter[str], alphabet: set[str], n: int) -> list[str]:
-    """At most n pieces, each two neighbours in the words made one, the most frequent first."""
-    # a word with a character outside the alphabet teaches nothing: its pieces would never be found whole
-    known = {word: k for word, k in counts.items() if alphabet.issuperset(word)}
-    cut = {word: [word[0], *(MORE + c for c in word[1:])] for word in known}
+def _merges(counts: dict[str, int], texts: dict[str, set[int]], n: int) -> list[str]:
+    """At most n pieces, each two neighbours in the words made one, the most frequent first.
+
+    texts: of each word the numbers of texts that hold it, of FEWEST of them if there are as many.
+    """
+    cut = {word: [word[0], *(MORE + c for c in word[1:])] for word in counts}
     pairs, where = Counter(), defaultdict(set)  # where: the words that a pair stood in, at some time
     for word, pieces in cut.items():
         for pair in pairwise(pieces):
-            pairs[pair] += known[word]
+            pairs[pair] += counts[word]
             where[pair].add(word)
+    # pairs wait by a count that may be too high, never too low: it is looked at again when its turn has come
+    heap = [(-count, pair) for pair, count in pairs.items()]
+    heapify(heap)
     merged = {}
-    while len(merged) < n and pairs:
-        pair = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        if pairs[pair] < 2:
-            break
+    while len(merged) < n and heap:
+        said, pair = heappop(heap)
+        if pairs[pair] != -said:
+            if pairs[pair] > 0:
+                heappush(heap, (-pairs[pair], pair))
+            continue
+        holders = {word: at for word in where[pair] if (at := _places(cut[word], pair))}
+        if not _in_enough(texts[word] for word in holders):
+            continue  # until it gains a word
         new = pair[0] + pair[1].removeprefix(MORE)
         merged[new] = None  # two pairs may make the same piece
-        for word in where.pop(pair):
-            for old in pairwise(cut[word]):
-                pairs[old] -= known[word]
-            cut[word] = _merge(cut[word], pair, new)
-            for each in pairwise(cut[word]):
-                pairs[each] += known[word]
+        gained = set()
+        for word, at in holders.items():
+            # only pairs with a piece that is merged, or beside one, change
+            part = slice(max(at[0] - 1, 0), at[-1] + 3)
+            before = cut[word][part]
+            cut[word][part] = after = _merge(before, pair, new)
+            for each in pairwise(before):
+                pairs[each] -= counts[word]
+                if not pairs[each]:
+                    del pairs[each], where[each]
+            for each in pairwise(after):
+                pairs[each] += counts[word]
                 where[each].add(word)
-        del pairs[pair]
+                gained.add(each)
+        for each in gained:
+            heappush(heap, (-pairs[each], each))
     return list(merged)
+
+
+def _places(pieces: list[str], pair: tuple[str, str]) -> list[int]:
+    """Of the left pieces of a pair."""
+    left, right = pair
+    return [i for i, piece in enumerate(pieces[:-1]) if piece == left and pieces[i + 1] == right]
+
+
+def _in_enough(texts: Iterable[set[int]]) -> bool:
+    """Whether these sets hold FEWEST different numbers."""
+    found = set()
+    return any(len(found := found | each) >= FEWEST for each in texts)
 
 
 def _merge(pieces: list[str], pair: tuple[str, str], new: str) -> list[str]:
