@@ -80,9 +80,10 @@ def test_grouping_accuracy_is_at_least_the_published_one(loghub):
 
 @settings(max_examples=60)
 @given(streams, configs)
-def test_groups_are_those_of_drain3_on_any_stream(stream, config):
+def test_groups_are_those_of_drain3_on_any_stream_where_a_word_of_text_stays(stream, config):
     ours, theirs = unmasked(config), peer(config)
     for message in stream:
+        message += " end"
         group, (cluster, _) = ours.learn(message), theirs.add_log_message(message)
         assert (group.id, group.count, group.template) == (cluster.cluster_id, cluster.size, cluster.get_template())
 
@@ -103,6 +104,32 @@ def test_what_was_learnt_is_never_called_unseen_and_matching_learns_nothing(stre
         assert all(found.n_wild <= g.n_wild for g in covering if g.path == found.path)
     assert drain.match("a b c never seen before") is None
     assert drain.to_dict() == before
+
+
+@settings(max_examples=60)
+@given(streams, configs)
+def test_no_template_comes_to_be_in_which_nothing_is_left_of_text(stream, config):
+    drain = unmasked(config)
+    for message in stream:
+        words = message.split()
+        group = drain.learn(message)
+        assert group.covers(tuple(words))
+        assert any(word.isalnum() and any(map(str.isalpha, word)) for word in group.template.split()) or not any(
+            mine == WILDCARD and any(map(str.isalpha, word))
+            for mine, word in zip(group.template.split(), words, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    "known", ["[12] ジョブを開始しました", "[12] 取引34を開始しました", "12 34", "[job_12] 取引34を開始しました"]
+)
+@pytest.mark.parametrize("other", ["致命的なエラーが発生しました", "取引34で致命的なエラー"])
+def test_a_sentence_without_blanks_is_never_covered_by_another(known, other):
+    drain, message = Drain(), f"{known.split()[0]} {other}"
+    drain.learn(known)
+    assert drain.match(message) is None
+    assert drain.learn(message).count == 1 and drain.learn(message).count == 2
+    assert drain.learn(known).template == " ".join(drain.masks.words(known))
 
 
 def test_of_groups_equally_near_the_one_with_more_values_wins_as_in_drain3():
@@ -137,6 +164,7 @@ def test_the_few_groups_that_are_compared_are_those_that_count(stream, config):
         leaf = drain._leaf(words)
         here = list(leaf.groups.values()) if leaf else []
         near = [g for g in here if not words or g.common(words) / len(words) >= config.similarity]
+        near = [g for g in near if g.takes(words)]
         nearest = max(near, key=lambda g: (g.common(words), g.n_wild, -g.id), default=None)
         assert drain._nearest(words) is nearest
         same_length = [g for g in drain.groups.values() if len(g.words) == len(words)]

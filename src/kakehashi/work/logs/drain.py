@@ -5,10 +5,12 @@
     Receiving block <*> from <*>            what the group of both is known by
 
 Paper: He, Zhu, Zheng & Lyu, "Drain: An Online Log Parsing Approach with Fixed Depth Tree" (ICWS 2017).
-Differences from the paper, all but the last as in drain3, whose groups are the same: words that masks know for values
-are <*> before the tree sees them; among groups equally near, the one with more <*> wins; a bounded number of groups,
-the one unused for longest is dropped, and with it the branch that led to nothing else. Where a leaf has thousands of
-groups, few are compared: those that have a rare word in common with the message.
+Differences from the paper, as in drain3: words that masks know for values are <*> before the tree sees them; among
+groups equally near, the one with more <*> wins; a bounded number of groups, the one unused for longest is dropped, and
+with it the branch that led to nothing else. Where a leaf has thousands of groups, few are compared: those that have a
+rare word in common with the message.
+Difference from drain3, whose groups are the same else: a template keeps a word of text. Where only "[<*>] <*>" would be
+left of two messages, there are two groups, as it would cover every sentence of a language without blanks.
 Words are what stands between blanks.
 """
 
@@ -56,6 +58,7 @@ class Group:
         self.path = path  # the branches to its leaf: as a template widens, its own words lead there no more
         self.count = count
         self.n_wild = self.words.count(None)
+        self.has_text = any(word is not None and _is_text(word) for word in self.words)
 
     @property
     def template(self) -> str:
@@ -67,12 +70,25 @@ class Group:
 
     def covers(self, words: Words) -> bool:
         """Whether the message is the template with something in place of each <*>."""
-        return self.common(words) + self.n_wild == len(words)
+        return self.common(words) + self.n_wild == len(words) and self.fits(words)
+
+    def fits(self, words: Words) -> bool:
+        """Not where the template has no word of text, and the message one in place of a <*>."""
+        return self.has_text or not any(
+            mine is None and _has_letter(word) for mine, word in zip(self.words, words, strict=True)
+        )
+
+    def takes(self, words: Words) -> bool:
+        """Whether it may widen to cover the message: it keeps a word of text, or loses no word with a letter."""
+        pairs = list(zip(self.words, words, strict=True))
+        keeps = any(mine == word and _is_text(word) for mine, word in pairs)
+        return keeps or not any(mine != word and (_has_letter(mine or "") or _has_letter(word)) for mine, word in pairs)
 
     def widen(self, words: Words) -> None:
         """<*> wherever the message differs."""
         self.words = tuple(mine if mine == word else None for mine, word in zip(self.words, words, strict=True))
         self.n_wild = self.words.count(None)
+        self.has_text = any(word is not None and _is_text(word) for word in self.words)
 
 
 class Node:
@@ -134,7 +150,7 @@ class Templates:
     def covering(self, words: Words) -> Iterator[Group]:
         """The groups whose template covers a message."""
         for places, groups in self._known.get(len(words), {}).items():
-            yield from groups.get(_at(places, words), {}).values()
+            yield from (group for group in groups.get(_at(places, words), {}).values() if group.fits(words))
 
     def _key(self, group: Group) -> tuple[tuple[int, ...], Any]:
         places = tuple(place for place, _ in _fixed(group))
@@ -212,16 +228,19 @@ class Drain:
         return [("word", word)] if kept is None and not whole else values
 
     def _nearest(self, words: Words) -> Group | None:
-        """Of the groups in the message's leaf the one with most words in common; None where these are too few."""
+        """Of the groups in its leaf that take the message the one with most words in common; None: too few are."""
         leaf = self._leaf(words)
         if leaf is None:
             return None
         similarity = self.config.similarity
         n_common = math.ceil(similarity * len(words) - 1e-6)  # not one too many where the product is rounded up
         candidates = leaf.candidates(words, n_common)
-        best = max(candidates, key=lambda group: (group.common(words), group.n_wild, -group.id), default=None)
-        near = best is not None and (not words or best.common(words) / len(words) >= similarity)
-        return best if near else None
+        for group in sorted(candidates, key=lambda each: (-each.common(words), -each.n_wild, each.id)):
+            if words and group.common(words) / len(words) < similarity:
+                return None
+            if group.takes(words):
+                return group
+        return None
 
     def _prefix(self, words: Words) -> Words:
         """The words that lead through the tree; the last one never does, so that messages of one word can meet."""
@@ -313,6 +332,15 @@ class Drain:
             node.add(group)
             drain.templates.add(group)
         return drain
+
+
+def _has_letter(word: str) -> bool:
+    return any(map(str.isalpha, word))
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word has letters, and no value in it: "[job_<*>]" tells messages apart no more than <*> does."""
+    return WILDCARD not in word and _has_letter(word)
 
 
 def _fixed(group: Group) -> list[tuple[int, str]]:
