@@ -213,9 +213,9 @@ def test_templates_are_learnt_when_a_person_says_so(fitted, run, kakehashi):
         (run / name).write_bytes(content)
 
 
-def test_watch_says_alarms_as_they_come_through_a_rotation(fitted, run, tmp_path):
+def test_watch_says_alarms_as_they_come_through_a_rotation_and_at_its_end_what_is_open(fitted, run, tmp_path):
     events = logs_made.made(40, 5, start=LATER, first=1000, new={1005}, slow={1030})
-    # the last one to end is of a kind of its own, so that all have been judged when its alarm comes
+    # the last one is still open at the end
     end = events[-1].time + timedelta(seconds=60)
     events += logs_made.made(1, 5, start=end, first=1040, language="ja", new={1040}, heartbeat=None)
     raw = logs_made.text(events).splitlines(keepends=True)
@@ -231,15 +231,41 @@ def test_watch_says_alarms_as_they_come_through_a_rotation(fitted, run, tmp_path
             with open(log, "a", encoding="utf-8") as file:
                 file.write(line)
         alarms = {}
-        while "1040" not in alarms and (line := watch.stdout.readline()):
+        while "1030" not in alarms and (line := watch.stdout.readline()):
             alarm = json.loads(line)
-            alarms[alarm["session"]] = alarm
+            alarms[alarm["session"]] = alarm["why"]
         watch.send_signal(signal.SIGINT)
         out, err = watch.communicate(timeout=60)
     assert watch.returncode == 0 and "Traceback" not in err
-    assert alarms["1005"]["why"] == "new" and alarms["1030"]["why"] == "parameter"
+    alarms |= {alarm["session"]: alarm["why"] for alarm in map(json.loads, out.splitlines()[:-1])}
+    assert alarms["1005"] == "new" and alarms["1030"] == "parameter" and alarms["1040"] == "new"
     assert (said(out)["sessions"], said(out)["records"]) == (41, sum(each.session is not None for each in events))
-    assert not (run / "pending.json").exists(), "watching changes nothing"
+    waiting = {each["message"] for each in said(in_this_process("logs", "accept", run, "--json")[1])["waiting"]}
+    assert {each["message"] for each in said(out)["new"]} == waiting and len(waiting) > 1
+
+
+def test_watch_judges_what_one_look_brings_together_and_of_what_is_open_all_but_the_end(run, tmp_path, monkeypatch):
+    from kakehashi.work.logs.detector import Detector
+    from kakehashi.work.logs.follow import Follower, watch
+
+    events = logs_made.made(20, 5, start=LATER, first=1000, heartbeat=None)
+    log = logs_made.write(
+        tmp_path / "app.log", [each for each in events if each.session != 1000 or each.name != "closed"]
+    )
+    batches = []
+    judge = Detector.judge
+
+    def counted(self, sessions):
+        batches.append([session.key for session in sessions])
+        return judge(self, sessions)
+
+    monkeypatch.setattr(Detector, "judge", counted)
+    judged = []
+    follower = Follower([log], from_start=True)
+    watch(Detector.load(run), follower, 1e9, judged.append, wait=lambda seconds: follower.stop())
+    assert [sorted(keys) for keys in batches if keys] == [[str(1000 + i) for i in range(20)]]
+    (cut,) = [each for each in judged if each.session.key == "1000"]
+    assert cut.surprises[-1] == 0 and not cut.alarm, "its end may be to come"
 
 
 def test_a_fit_that_is_killed_is_told_and_can_be_finished(fitted, kakehashi, tmp_path):

@@ -163,6 +163,17 @@ def test_of_a_file_that_is_renamed_and_begun_anew_both_are_read_to_their_end(tmp
     assert watched.settled() == ["six"]
 
 
+def test_a_file_that_was_renamed_is_read_on_while_no_new_one_is_there(tmp_path):
+    path, old = tmp_path / "app.log", tmp_path / "app.log.1"
+    append(path, "one")
+    watched = Watched(path, from_start=True)
+    path.rename(old)
+    assert watched.settled() == ["one"]
+    assert watched.look(LINGER + 1) == []
+    append(old, "two")
+    assert watched.settled() == ["two"]
+
+
 def test_a_rotation_between_two_looks_is_told_and_loses_nothing(tmp_path):
     path = tmp_path / "app.log"
     append(path, "one")
@@ -215,6 +226,54 @@ def test_a_file_that_is_deleted_and_made_again_goes_on(tmp_path):
     assert watched.told == [("missing", "app.log"), ("found", "app.log")]
 
 
+def test_a_folder_that_becomes_a_file_is_told_and_its_file_waited_for(tmp_path):
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    path = folder / "app.log"
+    append(path, "one")
+    watched = Watched(path, from_start=True)
+    assert watched.settled() == ["one"]
+    folder.rename(moved)
+    folder.write_bytes(b"")
+    append(moved / "app.log", "two")
+    assert watched.settled() == ["two"] and watched.settled() == []
+    assert watched.told == [("unreadable", "app.log")]
+    folder.unlink()
+    moved.rename(folder)
+    path.rename(folder / "app.log.1")
+    append(path, "three")
+    assert watched.settled() == ["three"]
+    assert watched.told == [("unreadable", "app.log"), ("found", "app.log")]
+
+
+def test_after_an_error_of_the_system_reading_goes_on_where_it_was(tmp_path):
+    path = tmp_path / "app.log"
+    append(path, "one")
+    watched = Watched(path, from_start=True)
+    assert watched.settled() == ["one"]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.dup2(folder, watched.follower._files[0].source._file.fileno())  # from now on reading it is an error
+    os.close(folder)
+    append(path, "two")
+    assert watched.look() == []
+    assert watched.settled() == ["two"]
+    assert watched.told == [("unreadable", "app.log"), ("found", "app.log")]
+
+
+def test_a_json_document_is_waited_for_to_its_end_and_read_once(tmp_path):
+    path = tmp_path / "app.json"
+    watched = Watched(path)
+    append(path, "[")
+    assert watched.settled() == []
+    append(path, '{"message": "one"},')
+    assert watched.settled() == []
+    append(path, '{"message": "two"}', "]")
+    assert watched.settled() == ["one", "two"]
+    append(path, "[", '{"message": "three"}')
+    assert watched.settled() + watched.end() == []
+    assert watched.told[-1] == ("unfinished", "app.json")
+
+
 def test_garbage_between_the_lines_ends_nothing_and_is_noted(tmp_path):
     path = tmp_path / "app.log"
     append(path, "INFO one")
@@ -253,6 +312,35 @@ def test_records_end_where_nothing_comes_for_a_while(tmp_path):
 
     found = [record.message for record in watched.follower.until_quiet(5.0, wait)]
     assert found == ["one", "two"] and next(waits) > 110 + 5.0 / 0.25
+
+
+def test_a_follower_that_is_stopped_ends_with_what_is_there(tmp_path):
+    path = tmp_path / "app.log"
+    watched = Watched(path)
+
+    def wait(seconds: float) -> None:
+        append(path, "INFO one", "INFO two")
+        with open(path, "ab") as file:
+            file.write(b"INFO three, torn")
+        watched.follower.stop()
+
+    assert watched.follower.unread == 0
+    found = list(watched.follower.until_quiet(5.0, wait))
+    assert [(record.message, record.torn) for record in found] == [
+        ("one", False),
+        ("two", False),
+        ("three, torn", True),
+    ]
+
+
+def test_what_nobody_has_looked_at_is_unread(tmp_path):
+    path = tmp_path / "app.log"
+    append(path, "one")
+    watched = Watched(path)
+    append(path, "two", "three")
+    assert watched.follower.unread == len("two\nthree\n")
+    watched.look()
+    assert watched.follower.unread == 0
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """logs fit|scan|watch|accept: what is normal in logs, and what is not. (gate: gate.py)"""
 
+import signal
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from kakehashi.texts import t
 if TYPE_CHECKING:
     from kakehashi.work.logs import Note, Notes, Record
     from kakehashi.work.logs.alarms import Alarm, Meaning, Row
-    from kakehashi.work.logs.detector import Detector, Kept, Pending
+    from kakehashi.work.logs.detector import Detector, Judged, Kept, Pending
 
 SHOWN = 5  # the most frequent templates, lines of a difference
 NUMBERS = 10  # that are watched
@@ -183,11 +183,7 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
         more = len(found.alarms) + found.n_over
         console.say()
         console.say(t("logs.scan.over", n=found.n_over, place=place(found.over), budget=more), "yellow")
-    if detector.pending:
-        console.say()
-        console.say(t("logs.scan.new", n=len(detector.pending)))
-        say_pending(detector.pending)
-        console.say(t("logs.scan.accept", run=run))
+    say_waiting(detector)
     new = [pending(each) for each in detector.pending]
     left_out = {"outside": dict(detector.outside), "torn": list(map(place, detector.torn))}
     console.result({"run": str(run), **reading.facts(), **found.to_dict(), **left_out, "new": new})
@@ -217,25 +213,45 @@ def watch(
     console.say(t("logs.watch.watching", files=", ".join(map(str, files)), idle=idle))
     tally = alarms.Tally(detector, budget)
     n_shown = 0
-    with suppress(KeyboardInterrupt):  # the way to end it
-        for judged in follow.watch(detector, follower, idle):
-            kind = tally.add(judged)
-            if kind is None or kind.count > 1 or n_shown > budget:
-                continue
-            n_shown += 1
-            if n_shown > budget:
-                console.say(t("logs.watch.spent", budget=budget), "yellow")
-                continue
-            alarm = alarms.explain(judged, detector, n_shown, kind)
-            say_alarm(alarm)
-            console.result(alarm.to_dict())
+
+    def show(judged: "Judged") -> None:
+        nonlocal n_shown
+        kind = tally.add(judged)
+        if kind is None or kind.count > 1 or n_shown > budget:
+            return
+        n_shown += 1
+        if n_shown > budget:
+            console.say(t("logs.watch.spent", budget=budget), "yellow")
+            return
+        alarm = alarms.explain(judged, detector, n_shown, kind)
+        say_alarm(alarm)
+        console.result(alarm.to_dict())
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)  # the second one leaves at once
+        follower.stop()
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else somebody wants it otherwise
+        signal.signal(signal.SIGINT, stop)
+    try:
+        follow.watch(detector, follower, idle, show)
+    except KeyboardInterrupt:
+        console.say(t("logs.watch.left", unread=follower.unread), "yellow")
+    finally:
+        signal.signal(signal.SIGINT, before)
     found = tally.ranking()
     counts = {"sessions": found.n_sessions, "records": found.n_lines, "alarms": found.n_alarms}
     kinds = len(found.alarms) + found.n_over
     console.say()
     console.say(t("logs.watch.summary", **counts, kinds=kinds), "bold")
     say_notes(notes)
-    console.result({"run": str(run), **counts, "kinds": kinds, "notes": [asdict(note) for note in notes]})
+    say_waiting(detector)
+    waiting = [pending(each) for each in detector.pending]
+    console.result(
+        {"run": str(run), **counts, "kinds": kinds, "notes": [asdict(note) for note in notes], "new": waiting}
+    )
+    detector.note_pending()
 
 
 @command("accept")
@@ -402,6 +418,15 @@ def say_pending(some: list["Pending"]) -> None:
     rows = [[each.id, f"{each.count:,}", each.example.level or "-", each.template] for each in some]
     if rows:
         say_lines(["id", "count", "level", "template"], rows)
+
+
+def say_waiting(detector: "Detector") -> None:
+    """Templates that wait, and how to accept them."""
+    if some := detector.pending:
+        console.say()
+        console.say(t("logs.scan.new", n=len(some)))
+        say_pending(some)
+        console.say(t("logs.scan.accept", run=detector.run.path))
 
 
 def pending(each: "Pending") -> dict[str, Any]:

@@ -10,14 +10,16 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kakehashi.work.logs.detector import Detector, Judged
+from kakehashi.work.logs.detector import BATCH, Detector, Judged
 from kakehashi.work.logs.errors import LogError
 from kakehashi.work.logs.lines import CHUNK, LONGEST, Lines, Notes, find_files, open_file
 from kakehashi.work.logs.records import Parser, Record, compiled
+from kakehashi.work.logs.sessions import Session
 
 QUIET = 1.0  # seconds without a byte after which no further line of the last record is waited for
 LINGER = 10.0  # seconds without a byte after which nobody writes any more to a file that was replaced
@@ -28,7 +30,8 @@ class Follower:
     """Follows files: `look` gives the records that have come since the last look.
 
     Begins at the end of files that are there, or with from_start at their beginning. tell(kind, path) is called when
-    something happens to a file: "missing", "found" after that, "replaced", "emptied", "unreadable".
+    something happens to a file: "missing", "unreadable", "found" after these, "replaced", "emptied", "unfinished" (a JSON
+    document that was given up before its end).
     encoding, layout, notes: see `records.read`. Raises LogError: a folder, packed or binary files, a layout of no use.
     """
 
@@ -45,17 +48,24 @@ class Follower:
     ):
         self.clock = clock
         self.newest = clock()  # when the last record came
+        self.stopped = False
+        self.closed = False
         notes = Notes() if notes is None else notes
 
         def opened(path: Path) -> _Source:
             lines = Lines(str(path), notes, encoding)
             return _Source(path, lines, Parser(str(path), notes, compiled(layout)), clock)
 
-        self._files = [_File(path, opened, tell) for path in map(_checked, dict.fromkeys(map(Path, paths)))]
-        for file in self._files:
-            file.open()
-            if file.source and not from_start:
-                file.source.skip()
+        self._files: list[_File] = []
+        for path in dict.fromkeys(map(Path, paths)):
+            try:
+                file = _File(_checked(path), opened, tell)
+                file.open()
+                if file.source and not from_start:
+                    file.source.skip()
+            except OSError as error:
+                raise LogError(f"cannot follow {path}: {error.strerror or error}") from error
+            self._files.append(file)
 
     def look(self) -> Iterator[Record]:
         """The records that are whole since the last look, a file after the other."""
@@ -64,34 +74,69 @@ class Follower:
                 self.newest = self.clock()
                 yield record
 
+    def stop(self) -> None:
+        """Nothing more is waited for: `until_quiet` ends with what is in the files now."""
+        self.stopped = True
+
     def close(self) -> Iterator[Record]:
-        """What is still open in the files, such as a last line without an end."""
+        """What is still in the files, a last line without an end, too."""
+        self.closed = True
         for file in self._files:
             yield from file.close()
+
+    @property
+    def unread(self) -> int:
+        """Bytes in the files that nobody has looked at."""
+        return sum(file.unread for file in self._files)
 
     def until_quiet(
         self, seconds: float, wait: Callable[[float], Any] = time.sleep, every: float = 0.25
     ) -> Iterator[Record]:
         """The records as they come, until there was none for so many seconds; the first is waited for without limit.
+        Where it is stopped, the follower is closed.
 
         wait(every): what passes the time between two looks.
         """
         begun = False
-        while not begun or self.clock() - self.newest <= seconds:
+        while not self.stopped and (not begun or self.clock() - self.newest <= seconds):
             for record in self.look():
                 begun = True
                 yield record
             wait(every)
+        if self.stopped:
+            yield from self.close()
 
 
 def watch(
-    detector: Detector, follower: Follower, idle: float, wait: Callable[[float], Any] = time.sleep
-) -> Iterator[Judged]:
-    """Sessions judged as soon as they have ended, without end: after `idle` seconds without a record, by the log's own
-    clock, and where nothing at all comes by ours."""
-    while True:
-        for session in detector.sessions(follower.until_quiet(idle, wait), idle=idle):
-            yield from detector.judge([session])
+    detector: Detector,
+    follower: Follower,
+    idle: float,
+    show: Callable[[Judged], Any],
+    wait: Callable[[float], Any] = time.sleep,
+) -> None:
+    """show(judged) is called with each session as soon as it has ended: after `idle` seconds without a record, by the
+    log's own clock, and where nothing at all comes by ours. Goes on until the follower is stopped; a session that is
+    open then is judged as one that goes on.
+    """
+    ended: list[Session] = []
+
+    def judge() -> None:
+        for judged in detector.judge(ended):
+            show(judged)
+        ended.clear()
+
+    def pause(seconds: float) -> None:
+        judge()  # those that one look has brought, together
+        wait(seconds)
+
+    while not follower.closed:
+        for session in detector.sessions(follower.until_quiet(idle, pause), idle=idle):
+            if follower.closed and session.why == "end":
+                session.why = "full"
+            ended.append(session)
+            if len(ended) == BATCH:
+                judge()
+        judge()
 
 
 class _File:
@@ -103,7 +148,7 @@ class _File:
         self._old: list[_Source] = []  # replaced, but somebody may still write to them
         self._opened = opened
         self._tell = tell
-        self._state = ""  # what was told last of a path that cannot be opened
+        self._state = "found"  # what is known of the path: found, missing, unreadable
 
     def open(self) -> None:
         """Open the path, where that is possible by now."""
@@ -111,21 +156,40 @@ class _File:
         try:
             self.source = self._opened(self.path)
         except OSError as error:
-            state = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-            if state != self._state:
-                self._tell(state, self.path)
-            self._state = state
-            return
-        if self._state:
-            self._tell("found", self.path)
-        self._state = ""
+            self._now("missing" if isinstance(error, FileNotFoundError) else "unreadable")
+        else:
+            self._now("found")
 
     def look(self) -> Iterator[Record]:
+        try:
+            yield from self._look()
+        except OSError:
+            self._now("unreadable")
+            if self.source:
+                self.source.reopen()
+        else:
+            if self.source:
+                self._now("found")
+
+    @property
+    def unread(self) -> int:
+        return sum(source.unread for source in self._sources())
+
+    def _now(self, state: str) -> None:
+        if state != self._state:
+            self._tell(state, self.path)
+        self._state = state
+
+    def _look(self) -> Iterator[Record]:
         for source in list(self._old):
-            yield from source.read()
-            if self.source and source.is_quiet(LINGER):
+            try:
+                yield from source.read()
+                over = self.source is not None and source.is_quiet(LINGER)
+            except OSError:
+                over = True
+            if over:
                 self._old.remove(source)
-                yield from source.close()
+                yield from self._end(source)
         if self.source is None:
             yield from self._open_next()
         if self.source is None:
@@ -133,7 +197,7 @@ class _File:
         if self.source.is_overwritten():
             self._tell("emptied", self.path)
             yield from self.source.read_copy()
-            yield from self.source.close()
+            yield from self._end(self.source)
             self.open()
         elif self.source.is_replaced():
             yield from self.source.read()
@@ -152,10 +216,20 @@ class _File:
                 yield from source.settle()
 
     def close(self) -> Iterator[Record]:
-        for source in [*self._old, *([self.source] if self.source else [])]:
-            yield from source.read()
-            yield from source.close()
+        yield from self.look()
+        for source in self._sources():
+            yield from self._end(source)
         self._old, self.source = [], None
+
+    def _end(self, source: "_Source") -> Iterator[Record]:
+        """What is still open in it, for the last time."""
+        try:
+            yield from source.close()
+        except LogError:
+            self._tell("unfinished", self.path)
+
+    def _sources(self) -> "list[_Source]":
+        return [*self._old, *([self.source] if self.source else [])]
 
 
 class _Source:
@@ -203,10 +277,11 @@ class _Source:
             yield from self.settle()
 
     def settle(self) -> Iterator[Record]:
-        """The last record: no further line of it is waited for."""
+        """The last record: no further line of it is waited for, but for a JSON document that has no end yet."""
         if not self._settled:
             self._settled = True
-            yield from self._parser.close()
+            with suppress(LogError):
+                yield from self._parser.close()
 
     def _read(self, file: Any) -> Iterator[Record]:
         while chunk := file.read(CHUNK):
@@ -236,6 +311,16 @@ class _Source:
             yield from self._parser.feed(line)
         yield from self._parser.close()
 
+    def reopen(self) -> None:
+        """Open the path anew, where that is possible, and go on at the same place: a server may have been away."""
+        with suppress(OSError):
+            old, self._file = self._file, open(self.path, "rb", buffering=0)
+            old.close()
+
+    @property
+    def unread(self) -> int:
+        return max(0, os.fstat(self._file.fileno()).st_size - self._at)
+
     def is_quiet(self, seconds: float) -> bool:
         """Whether it has not grown for so long."""
         return self._clock() - self._grown > seconds
@@ -248,7 +333,7 @@ class _Source:
         """Whether its path names another file by now, or none."""
         try:
             return not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
 
     def _is_in(self, file: Any) -> bool:

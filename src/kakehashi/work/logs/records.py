@@ -140,8 +140,10 @@ class Parser:
 
     def close(self) -> Iterator[Record]:
         """What is still open at the end of the source, or after a while without a line."""
-        if isinstance(self._feed, _Document):
-            yield from map(self._checked, self._from_json(self._feed.parsed(self.source), self._feed.first))
+        if isinstance(document := self._feed, _Document):
+            value = document.parsed(self.source)
+            self._feed = self._feed_first  # its records come once
+            yield from map(self._checked, self._from_json(value, document.first))
         elif isinstance(self._feed, _Table):
             yield from map(self._checked, self._feed.close())
         yield from map(self._checked, self._closed())
