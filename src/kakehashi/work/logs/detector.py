@@ -24,7 +24,7 @@ from kakehashi.runs import Run, RunError
 from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.baselines import Events
 from kakehashi.work.logs.drain import Drain
-from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.errors import LogError, TooFew
 from kakehashi.work.logs.grouping import Grouping
 from kakehashi.work.logs.lines import Notes
 from kakehashi.work.logs.masks import Masks
@@ -35,7 +35,7 @@ from kakehashi.work.logs.records import Record, read
 from kakehashi.work.logs.sessions import Session
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, checked
-from kakehashi.work.logs.vocabulary import Vocabulary, is_event, numbers
+from kakehashi.work.logs.vocabulary import Vocabulary, is_event, measured, numbers
 
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
 SAMPLE = 20_000  # records that show how a log may be grouped
@@ -161,19 +161,24 @@ class Detector:
 
         # the second time: sessions, of each record its template and its numbers
         readings, outside, torn = Readings(), Counter(), []
+        measures: dict[int, tuple[bool, ...]] = {0: ()}
 
         def keep(record: Record) -> int:
             group = drain.match(record.message)
-            return readings.note(group.id, numbers(drain, group, record.message)) if group else readings.note(0, ())
+            if group is None:
+                return readings.note(0, ())
+            if group.id not in measures:
+                measures[group.id] = measured(drain, group, record.message)
+            return readings.note(group.id, numbers(drain, group, record.message))
 
         records = _told(read(paths, Notes(progress=notes.progress), **settings), drain, torn)
         for session in grouping.sessions(records, keep=keep, outside=outside):
             readings.add(session.records)
         if len(readings.sessions) < FEWEST:
-            raise LogError(
+            raise TooFew(
                 f"{len(readings.sessions)} sessions are too few to learn from, it takes {FEWEST}: {grouping.smaller}"
             )
-        vocabulary = Vocabulary(drain, started.vocabulary.bins if started else readings.bins())
+        vocabulary = Vocabulary(drain, started.vocabulary.bins if started else readings.bins(measures))
         saved = {
             "format": 1,
             "grouping": asdict(grouping),

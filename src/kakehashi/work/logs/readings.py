@@ -35,8 +35,11 @@ class Readings:
         """A session of records that were noted."""
         self.sessions.append(array("q", records))
 
-    def bins(self) -> dict[int, dict[int, Bins]]:
-        """Bins of the parameters that are numbers and whose range, in the sessions to learn, holds in the rest."""
+    def bins(self, measured: Mapping[int, Sequence[bool]]) -> dict[int, dict[int, Bins]]:
+        """Bins of the measurements whose range, in the sessions to learn, holds in the rest.
+
+        measured: of each group, which of its parameters are measurements even where they have no decimals.
+        """
         cut = int(LEARNT * len(self.sessions))
         learnt, rest = _rows(self.sessions[:cut]), _rows(self.sessions[cut:])
         nothing = np.zeros(0, np.int64)
@@ -46,6 +49,9 @@ class Readings:
                 values = np.frombuffer(column)
                 first, then = (values[rows.get(id, nothing)] for rows in (learnt, rest))
                 n, first, then = len(first) + len(then), first[~np.isnan(first)], then[~np.isnan(then)]
+                decimals = bool((first % 1 != 0).any())
+                if not (decimals or measured[id][at]):
+                    continue
                 if len(first) + len(then) >= NUMERIC * n and len(np.unique(first)) >= DISTINCT:
                     each = Bins.of(first)
                     if each.holds(then):

@@ -29,7 +29,7 @@ from kakehashi.runs import Resolved, Run, RunError
 from kakehashi.tokenizers.words import WordTokenizer
 from kakehashi.training import Plan
 from kakehashi.work.logs.baselines import ALL, UNKNOWN, Events, Method, threshold
-from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.errors import LogError, TooFew
 from kakehashi.work.logs.readings import LEARNT
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.vocabulary import as_read, is_event, is_far, is_outside
@@ -133,7 +133,7 @@ class Verdicts:
         """
         resolved = checked(model, root, name, false_alarms)
         if len(sessions) < FEWEST:
-            raise LogError(f"{len(sessions)} sessions are too few to learn from: it takes {FEWEST} at least")
+            raise TooFew(f"{len(sessions)} sessions are too few to learn from: it takes {FEWEST} at least")
         settings = {"false_alarms": false_alarms, "whole": whole, "thresholds": None, "held_out": None}
         with TemporaryDirectory() as folder:
             data = Path(folder) / f"{data_name}.txt"

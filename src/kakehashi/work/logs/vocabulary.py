@@ -2,8 +2,10 @@
 
     Query for req-0007 took 12.4 ms        E4 E4.2=b3     template 4 of Drain; its second parameter, 12.4, lies in bin 3
 
-A parameter gets bins where it is a number whose range holds: what grows, such as a clock or a counter, leaves its range
-sooner or later, and would be odd for ever. Bins have equal mass, so that an ordinary value is no surprise in any.
+A parameter gets bins where it is a measurement whose range holds. A whole number may be a name, such as a user's or a
+port's, and a new name is nothing odd: a measurement has decimals, a unit, or a word of measure beside it. What grows,
+such as a clock or a counter, leaves its range sooner or later, and would be odd for ever. Bins have equal mass, so that
+an ordinary value is no surprise in any.
 """
 
 import math
@@ -18,11 +20,27 @@ import numpy as np
 from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.drain import Drain, Group
 from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.masks import WILDCARD
 
 N_BINS = 8
-OUTSIDE = 0.01  # of the held-out values, at most so many are outside a range that holds
-_NUMBER = re.compile(r"(?a:([-+]?\d+(?:\.\d+)?))(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
+OUTSIDE, FEW_OUTSIDE = 0.01, 3  # of the held-out values at most this share, or so many, leave a range that holds
+_NUMBER = re.compile(r"(?a:([-+]?\d{1,300}(?:\.\d+)?))(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+_MEASURES = (
+    "took elapsed duration latency delay size length len count total sum used free spent waited wait time timeout rtt "
+    "cost load usage memory heap depth retry retries attempt attempts rows items entries bytes ns us ms s sec secs "
+    "seconds min minutes kb mb gb"
+).split()
+_MEASURES_JA = (
+    "経過 所要 時間 秒数 ミリ秒 遅延 待ち サイズ 容量 件数 回数 個数 合計 残り 使用量 使用率 バイト数"
+).split()
+_UNITS_AFTER = (
+    "ns us µs μs ms s sec secs seconds? min minutes? % ％ percent b kb mb gb kib mib gib bytes? rows? items? entries "
+    "retries attempts times"
+).split()
+_UNITS_JA = "ナノ秒 マイクロ秒 ミリ秒 秒 分 バイト キロ メガ ギガ パーセント 件 回 個".split()
+_BEFORE = re.compile(rf"(?i)(?:(?<![a-z])(?:{'|'.join(_MEASURES)})|{'|'.join(_MEASURES_JA)})[はがにを]?\W*$")
+_AFTER = re.compile(rf"(?i)\W*?(?:(?:{'|'.join(_UNITS_AFTER)})(?![a-z0-9])|{'|'.join(_UNITS_JA)})")
 # what the model reads in place of a value that it cannot have learnt: so what follows is predicted undisturbed
 _READ_AS = {"under": "b1", "far-under": "b1", "over": f"b{N_BINS}", "far-over": f"b{N_BINS}"}
 
@@ -36,6 +54,19 @@ def number(value: str) -> float:
 def numbers(drain: Drain, group: Group, message: str) -> tuple[float, ...]:
     """The parameters of a message as numbers, NaN for those that are none."""
     return tuple(number(value) for _, value in drain.parameters(group, message))
+
+
+def measured(drain: Drain, group: Group, message: str) -> tuple[bool, ...]:
+    """Of each parameter of a message, whether its unit or a word beside it says that it is a measurement."""
+    found = []
+    beside = ["", *((word or "").replace(WILDCARD, "0") for word in group.words), ""]
+    for place, (kept, word) in enumerate(zip(group.words, message.split(), strict=True), 1):
+        texts = (kept or WILDCARD).split(WILDCARD)  # before each <*> of the word, and after the last
+        texts[0], texts[-1] = f"{beside[place - 1]} {texts[0]}", f"{texts[-1]} {beside[place + 1]}"
+        for (_, value), before, after in zip(drain.values(kept, word), texts, texts[1:], strict=False):
+            parts = _NUMBER.fullmatch(value)
+            found.append(bool(parts and parts[2] or _BEFORE.search(before) or _AFTER.match(after)))
+    return tuple(found)
 
 
 def is_event(word: str) -> bool:
@@ -85,10 +116,10 @@ class Bins:
         return f"b{N_BINS if place == len(inner) else place + 1}"
 
     def holds(self, values: np.ndarray) -> bool:
-        """Whether there are two bins at least, and other values stay inside."""
-        if len(self.edges) == 2 or len(values) == 0:
-            return False
-        return bool(((values < self.edges[0]) | (values > self.edges[-1])).mean() <= OUTSIDE)
+        """Whether there are two bins at least, and other values stay inside: of a few most, of many nearly all."""
+        n_outside = int(((values < self.edges[0]) | (values > self.edges[-1])).sum())
+        allowed = max(FEW_OUTSIDE, OUTSIDE * len(values))
+        return len(self.edges) > 2 and 2 * n_outside < len(values) and n_outside <= allowed
 
 
 class Vocabulary:
