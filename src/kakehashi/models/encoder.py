@@ -32,7 +32,7 @@ class Config:
     n_classes: int = 2  # K
     block_size: int = 64  # the longest text; of a longer one the first tokens are read
     n_members: int = 4  # M
-    n_embd: int = 128  # C
+    n_embd: int = 256  # C
     n_gram: int = 3  # tokens that the widest convolution sees; there is one for each width up to it
     n_filters: int = 256  # F, features of each convolution
     n_layers: int = 0  # of attention
@@ -60,7 +60,7 @@ class Config:
 
 PRESETS = {
     "encoder-texts": Config(),
-    "encoder-attention": Config(n_members=1, n_layers=1),
+    "encoder-attention": Config(n_members=1, n_embd=128, n_layers=1),
     "encoder-tiny": Config(n_members=2, n_embd=32, n_filters=32, n_layers=1, n_heads=2, n_hidden=64, dropout=0.1),
 }
 
