@@ -286,6 +286,21 @@ def test_parameters_carry_the_name_of_their_mask_or_are_words():
         ("GET", "GET"),
         ("3件", "<*>件"),
         ("１２", "<*>"),
+        ("[JOB200025]", "[<*>]"),
+        ("A-000123", "<*>"),
+        ("取引TX12345を", "取引<*>を"),
+        ("utf8", "utf8"),
+        ("sha256", "sha256"),
+        ("ipv4", "ipv4"),
+        ("x86", "x86"),
+        ("経過=119ms", "経過=<*>ms"),
+        ("3.2秒", "<*>秒"),
+        ("-1,234,567.5円", "<*>円"),
+        ("1234,567", "<*>,<*>"),
+        ("12.5KB/s", "<*>KB/s"),
+        ("85%", "<*>%"),
+        ("k8s", "k8s"),
+        ("2nd", "2nd"),
     ],
 )
 def test_shipped_masks_take_values_and_leave_words(word, masked):
@@ -301,13 +316,14 @@ def test_masks_remembered_equal_masks_worked_out(loghub, monkeypatch):
         assert len(masks._masked) <= 3
 
 
-def test_masks_of_a_file_replace_those_shipped(tmp_path):
+@pytest.mark.parametrize("top, masked", [("", "<*>"), ("replace = false\n", "<*>"), ("replace = true\n", "3")])
+def test_masks_of_a_file_come_before_those_shipped_or_replace_them(tmp_path, top, masked):
     file = tmp_path / "masks.toml"
-    file.write_text("[[mask]]\nname = 'order'\nregex = 'A(?P<x>.)(?P=x)'\n", encoding="utf-8")
+    file.write_text(f"{top}[[mask]]\nname = 'order'\nregex = 'A(?P<x>.)(?P=x)'\n", encoding="utf-8")
     drain = Drain(masks=Masks.load(file))
     group = drain.learn("order A77 of 3")
-    assert group.template == "order <*> of 3"
-    assert drain.parameters(group, "order A88 of 3") == [("order", "A88")]
+    assert group.template == f"order <*> of {masked}"
+    assert drain.parameters(group, "order A88 of 3")[0] == ("order", "A88")
     assert Drain.from_dict(drain.to_dict()).match("order A99 of 3").id == group.id
 
 
@@ -321,6 +337,7 @@ def test_masks_of_a_file_replace_those_shipped(tmp_path):
         ("mask = 3", "[[mask]]"),
         ("[[mask]]\nname = 'a'\nregex = 'x*'", "everywhere"),
         ("[[mask", "TOML"),
+        ("replace = 1\n[[mask]]\nname = 'a'\nregex = 'a'", "replace = true"),
         ("", "[[mask]]"),
     ],
 )

@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.errors import LogError, of_kind
 
 WILDCARD = "<*>"
 HERE = Path(__file__).parent
@@ -49,11 +49,19 @@ class Masks:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Masks":
-        """The rules of a file: tables [[mask]] with `name` and `regex`; without a path, those that are shipped.
+        """The rules that are shipped; before them those of a file: tables [[mask]] with `name` and `regex`.
 
-        Raises LogError: missing, not TOML, a rule of another form.
+        With `replace = true` at its top the file's rules are all. Raises LogError: missing, not TOML, a rule of another
+        form.
         """
-        return cls(shipped() if path is None else _read(Path(path)))
+        if path is None:
+            return cls(shipped())
+        masks, replace = _read(Path(path))
+        return cls(masks if replace else (*masks, *shipped()))
+
+    def before(self, mask: Mask) -> "Masks":
+        """The same with one more rule, which is tried first."""
+        return Masks((mask, *self.masks))
 
     def words(self, message: str) -> tuple[str, ...]:
         """The words of a message, each value in them replaced by <*>."""
@@ -101,13 +109,15 @@ class _Remembered(dict[str, str]):
 @cache
 def shipped() -> tuple[Mask, ...]:
     """The rules of masks.toml in this folder."""
-    return _read(HERE / "masks.toml")
+    return _read(HERE / "masks.toml")[0]
 
 
-def _read(path: Path) -> tuple[Mask, ...]:
+def _read(path: Path) -> tuple[tuple[Mask, ...], bool]:
+    """(the rules of a file, whether they replace those that are shipped)."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))["mask"]
-        return tuple(Mask(table["name"], table["regex"]) for table in tables)
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        replace = of_kind(tables.get("replace", False), bool)
+        return tuple(Mask(table["name"], table["regex"]) for table in tables["mask"]), replace
     except OSError as error:
         raise LogError(f"cannot read the masks {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -115,7 +125,8 @@ def _read(path: Path) -> tuple[Mask, ...]:
     except tomllib.TOMLDecodeError as error:
         raise LogError(f"the masks {path} are not TOML: {error}; quote a regex as '''...'''") from error
     except (KeyError, TypeError) as error:
-        raise LogError(f"the masks {path} need tables [[mask]] with `name` and `regex`: {error}") from error
+        need = "tables [[mask]] with `name` and `regex`, and where they are to be all, `replace = true` before them"
+        raise LogError(f"the masks {path} need {need}: {error}") from error
 
 
 def _check(mask: Mask) -> None:
