@@ -19,7 +19,7 @@ from kakehashi.journey import stations
 
 GROUPS = ["data", "tokenizer", "fault", "logs"]
 COMMANDS = ["tour", "start", "grade", "hint", "reset", "train", "sample", "translate", "classify", "eval", "runs"]
-COMMANDS += ["show", "convert", "bench", "diff", *GROUPS]
+COMMANDS += ["show", "convert", "bench", "diff", "export", *GROUPS]
 TOKENS = ["tokenizer", "show", "é 架け橋 😀"]
 TINY = ("--data", "identifiers", "--batch-size", "8", "--steps", "4")
 # A module of this name is imported by Python itself: it refuses every connection that is not to this machine

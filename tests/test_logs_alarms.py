@@ -135,6 +135,13 @@ def test_of_equals_the_higher_level_comes_first(detector, normal):
     assert [each.places[0].message for each in found.alarms] == ["two are quite odd", "one is odd"]
 
 
+def test_of_alarms_alike_the_first_of_the_worst_is_shown(detector, normal):
+    alike = [alarm(normal, 1, surprise) for surprise in (5.0, 9.0, 9.0)]
+    alike = [replace(each, session=Session(str(i), each.session.records)) for i, each in enumerate(alike)]
+    (found,) = alarms.rank(alike, detector).alarms
+    assert (found.judged.session.key, found.n_alike) == ("1", 3)
+
+
 def test_memory_does_not_grow_with_the_alarms(detector, normal, monkeypatch):
     monkeypatch.setattr(alarms, "KINDS", 50)
     tally = alarms.Tally(detector, budget=3)

@@ -17,6 +17,7 @@ import pytest
 from kakehashi import texts
 from kakehashi.cli import console
 from kakehashi.work.logs import Note, lines
+from kakehashi.work.logs.wording import sentence
 
 N = 120
 LATER = logs_made.START + timedelta(days=30)
@@ -329,8 +330,6 @@ KINDS = ["binary", "unreadable", "empty", "torn", "encoding cp932", "undecodable
 
 @pytest.mark.parametrize("lang", texts.LANGUAGES)
 def test_every_kind_of_note_is_a_sentence(lang):
-    from kakehashi.cli.logs import sentence
-
     texts.use(lang)
     kinds = [*KINDS, "no zone", "clock"]
     said = [sentence(Note(kind, "app.log", 7, 1234)) for kind in kinds]

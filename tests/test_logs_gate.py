@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -112,6 +113,22 @@ def test_blocks_keep_every_count_and_never_become_many(n):
     assert len(set(blocks.sizes[:-1])) <= 1
 
 
+def test_one_event_stays_one_however_many_lines_there_are_to_an_event():
+    assert rates.compare(0, 100, 1, 100, 50.0) == rates.compare(0, 100, 1, 100)
+    assert rates.compare(0, 100, 1, 100, 50.0).low > 0
+
+
+def test_the_dispersion_is_pearsons_statistic_over_its_degrees_of_freedom():
+    counts = [[9, 0, 3], [1, 12, 2, 20, 0]]
+    sides = []
+    for each in counts:
+        side = rates.Blocks()
+        side.sizes, side.counts = [50] * len(each), [Counter({"x": n}) for n in each]
+        sides.append(side)
+    statistic = sum(stats.chisquare(each).statistic for each in counts)
+    assert rates.dispersion(["x"], *sides) == pytest.approx([statistic / (2 + 4)])
+
+
 # --- Verdicts ---
 
 
@@ -119,6 +136,23 @@ def test_blocks_keep_every_count_and_never_become_many(n):
 def spoken():
     """spoken("ja"): the language from now on."""
     yield texts.use
+    texts.use(None)
+
+
+@pytest.fixture
+def kakehashi(capsys):
+    """kakehashi("logs", ...) -> (exit code, stdout, stderr), in this process, where torch is imported already."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            console.run(list(map(str, arguments)))
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return left.value.code or 0, said.out, said.err
+
+    yield run
+    console.as_json = False
     texts.use(None)
 
 
@@ -201,6 +235,33 @@ def test_a_baseline_that_sees_more_than_the_model_is_named(before, tmp_path):
     assert list(gate.worse(blind))[-1].key == "baseline"
 
 
+def test_alarms_that_new_lines_explain_are_ours_alone(tmp_path):
+    (tmp_path / "a.log").write_text("one\n", encoding="utf-8")
+    side = gate.Side(tmp_path / "a.log", lambda source, n_bytes: None)
+    odd = [{"event", "both"}, {"event", "counts"}, {"both"}, set()]
+    list(side.judge([SimpleNamespace(odd=frozenset(each)) for each in odd]))
+    assert (side.n_sessions, side.explained) == (4, 1)
+
+
+def test_a_torn_line_is_no_line_of_another_system(before, tmp_path):
+    after = made.made(60, 20, start=made.START + DAY, first=10_000)
+    made.write(tmp_path / "whole.log", after)
+    raw = (tmp_path / "whole.log").read_bytes()
+    (tmp_path / "torn.log").write_bytes(raw + b"2026-10-06 09:20:00.000Z ERROR Upstr")
+    found = [gate.compare(before[0], tmp_path / f"{name}.log", run=before[1]) for name in ("whole", "torn")]
+    assert [(each.n["after"].lines, each.new_templates, each.verdict) for each in found] == [(len(after), [], PASS)] * 2
+    assert "torn" in {note.kind for note in found[1].notes}
+
+
+def test_too_few_sessions_to_fit_on_cannot_tell_in_one_line(tmp_path, kakehashi):
+    for name, start in (("before", made.START), ("after", made.START + DAY)):
+        made.write(tmp_path / f"{name}.log", made.made(8, 1, start=start))
+    sides = ("--before", tmp_path / "before.log", "--after", tmp_path / "after.log", "--out", tmp_path / "gate.html")
+    code, _, err = kakehashi("logs", "gate", *sides, "--root", tmp_path / "runs", "--lang", "en")
+    assert code == 3 and "8 sessions are too few" in err
+    assert not (tmp_path / "gate.html").exists()
+
+
 def test_too_little_and_the_same_time_cannot_tell(before, tmp_path):
     few = compared(before, tmp_path, n=20)
     assert (few.verdict, few.exit_code, few.reasons[0].key) == (CANNOT_TELL, 3, "few_after")
@@ -262,23 +323,6 @@ def test_a_log_without_a_line_is_said_in_one_line(before, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(LogError, match="no line in .*empty"):
         gate.compare(before[0], tmp_path / "empty", run=before[1])
-
-
-@pytest.fixture
-def kakehashi(capsys):
-    """kakehashi("logs", ...) -> (exit code, stdout, stderr), in this process, where torch is imported already."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            console.run(list(map(str, arguments)))
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return left.value.code or 0, said.out, said.err
-
-    yield run
-    console.as_json = False
-    texts.use(None)
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])

@@ -5,6 +5,8 @@
     convert.py    convert
     diff.py       diff
     logs.py       logs fit|scan|watch|accept
+    gate.py       logs gate
+    predictor.py  export
     journey.py    start  grade  hint  reset  fault
     tour.py       tour
     bench.py      bench

@@ -18,7 +18,7 @@ from kakehashi.cli.models import Root, Seed
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
-    from kakehashi.work.logs import Note, Notes, Record
+    from kakehashi.work.logs import Notes, Record
     from kakehashi.work.logs.alarms import Alarm, Meaning, Row
     from kakehashi.work.logs.detector import Detector, Judged, Kept, Pending
 
@@ -343,21 +343,14 @@ def say_read(notes: "Notes", n_records: int) -> None:
 
 def say_notes(notes: "Notes") -> None:
     """A sentence for each note; of many files with the same one, the first."""
+    from kakehashi.work.logs.wording import sentence
+
     for _, some in groupby(sorted(notes, key=lambda note: note.kind), key=lambda note: note.kind):
         same = list(some)
         for note in same[:SOURCES]:
             console.say(sentence(note), "yellow")
         if rest := same[SOURCES:]:
             console.say(t("logs.note.more", n=len(rest), count=sum(note.count for note in rest)), "yellow")
-
-
-def sentence(note: "Note") -> str:
-    """A note in words."""
-    kind, _, encoding = note.kind.partition("encoding ")
-    kind = kind or "encoding"
-    if note.line == 0 and kind in ("torn", "encoding"):
-        kind = {"torn": "torn_packed", "encoding": "encoding_file"}[kind]
-    return t(f"logs.note.{kind}", source=note.source, line=note.line, count=note.count, encoding=encoding)
 
 
 def say_torn(torn: list["Record"]) -> None:

@@ -30,8 +30,8 @@ class Follower:
     """Follows files: `look` gives the records that have come since the last look.
 
     Begins at the end of files that are there, or with from_start at their beginning. tell(kind, path) is called when
-    something happens to a file: "missing", "unreadable", "found" after these, "replaced", "emptied", "unfinished" (a JSON
-    document that was given up before its end).
+    something happens to a file: "missing", "unreadable", "found" after these, "replaced", "emptied", "unfinished" (it
+    was a JSON document, and is given up before its end).
     encoding, layout, notes: see `records.read`. Raises LogError: a folder, packed or binary files, a layout of no use.
     """
 

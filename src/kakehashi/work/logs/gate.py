@@ -30,7 +30,7 @@ import numpy as np
 from kakehashi.work.logs import alarms, rates
 from kakehashi.work.logs.detector import Detector, Judged
 from kakehashi.work.logs.drain import Drain
-from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.errors import LogError, TooFew
 from kakehashi.work.logs.lines import Note, Notes, find_files
 from kakehashi.work.logs.rates import Blocks, Ratio
 from kakehashi.work.logs.records import Record, read
@@ -280,13 +280,19 @@ def compare(
 
     run: a log detector; without it one is fitted on `before`, and `fit` are further settings of Detector.fit. budget:
     alarms that are kept. together: both releases ran at the same time, as a canary does. progress: as of Notes.
-    Raises LogError: what cannot be read, has no line, or is too little to fit a detector on.
+    Raises LogError: what cannot be read, has no line; TooFew, of exit code 3: too little to fit a detector on.
     """
     began = time.perf_counter()
     reading = {"encoding": encoding, "layout": layout}
     old, new = Side(before, progress), Side(after, progress)
     n_common, same = common_files(old.files, new.files)
-    detector = Detector.load(run) if run else Detector.fit(old.files, notes=Notes(progress=progress), **reading, **fit)
+    try:
+        detector = (
+            Detector.load(run) if run else Detector.fit(old.files, notes=Notes(progress=progress), **reading, **fit)
+        )
+    except TooFew as few:
+        few.exit_code = EXIT_CODES[CANNOT_TELL]
+        raise
     strangers = Strangers(detector.drain)
     sessions = detector.sessions(old.read(detector, strangers, **reading))
     if run:

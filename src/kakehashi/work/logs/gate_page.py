@@ -15,8 +15,8 @@ from kakehashi import __version__, report, texts
 from kakehashi.texts import t
 from kakehashi.work.logs.alarms import Alarm, at
 from kakehashi.work.logs.gate import CANNOT_TELL, LOOK, OURS, PASS, Comparison, Facts, NewTemplate, Rate, Reason, Share
-from kakehashi.work.logs.lines import Note
 from kakehashi.work.logs.rates import CONFIDENCE, Ratio
+from kakehashi.work.logs.wording import sentence
 
 REASONS, NEW, CHANGED, ALARMS, NOTES = 5, 3, 4, 4, 3  # at most so many are shown; all stand in --json
 CELLS = 90  # columns of a terminal that a quoted line may be wide; kanji take two
@@ -160,7 +160,7 @@ def alarm_row(alarm: Alarm) -> list[object]:
 
 def remarks(found: Comparison) -> list[str]:
     """What could not be read, cost, privacy, how to read the page, and with what it was made."""
-    notes = [note(each) for each in found.notes[:NOTES]]
+    notes = [sentence(each, code(Path(each.source).name, NAME)) for each in found.notes[:NOTES]]
     over = len(found.notes) - NOTES
     cost = found.cost
     memory = t("gate.memory", peak=number(cost.peak_mib)) if cost.peak_mib else ""
@@ -172,16 +172,6 @@ def remarks(found: Comparison) -> list[str]:
         t("gate.rules"),
         t("gate.made", version=__version__, commit=commit() or "–", run=code(found.run, 2 * NAME)),
     ]
-
-
-def note(each: Note) -> str:
-    """A note in words."""
-    kind, _, encoding = each.kind.partition("encoding ")
-    kind = kind or "encoding"
-    if each.line == 0 and kind in ("torn", "encoding"):  # of a file as a whole
-        kind = {"torn": "torn_packed", "encoding": "encoding_file"}[kind]
-    source = code(Path(each.source).name, NAME)
-    return t(f"logs.note.{kind}", source=source, line=each.line, count=each.count, encoding=encoding)
 
 
 def of(shown: int, n: int) -> str:
