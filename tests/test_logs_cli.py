@@ -325,6 +325,20 @@ def test_windows_that_are_few_are_said_to_set_thresholds_of_little_meaning(n, fe
     assert (sentence in err) == few and ("--window with less than 100" in err) == few
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_templates_that_are_mostly_seen_once_are_said_with_a_word_that_differs(masked, kakehashi, tmp_path):
+    names = [f"user{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(80)]
+    said_once = "".join(f"INFO {name} opens it\n" for name in names)
+    (tmp_path / "app.log").write_text(said_once + "INFO it waits\n" * 1000, encoding="utf-8")
+    (tmp_path / "masks.toml").write_text("[[mask]]\nname = 'user'\nregex = 'user[a-z]{2}'\n", encoding="utf-8")
+    rules = ["--masks", tmp_path / "masks.toml"] if masked else []
+    code, out, err = kakehashi("logs", "fit", tmp_path / "app.log", *rules, "--steps", 1, "--root", tmp_path, "--json")
+    assert code == 0 and said(out)["n_templates"] == (2 if masked else 81)
+    assert ("80 of 81. Words such as useraa differ most" in err) != masked
+    path = err.partition("The rules that there are: ")[2].splitlines()[0].strip() if not masked else ""
+    assert masked or Path(path).name == "masks.toml"
+
+
 KINDS = ["binary", "unreadable", "empty", "torn", "encoding cp932", "undecodable", "nul", "long", "json", "quote"]
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import kakehashi
 from kakehashi.cli import console
 from kakehashi.cli.models import Root, Seed
 from kakehashi.texts import t
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from kakehashi.work.logs.gate import Comparison
 
 COLOURS = {"pass": "green", "look": "yellow", "cannot tell": "yellow"}
+MASKS = Path(kakehashi.__file__).parent / "work" / "logs" / "masks.toml"
 
 
 def gate(
@@ -26,7 +28,7 @@ def gate(
     key: Annotated[str, typer.Option(metavar="NAME|REGEX|FIELD|auto", help=t("logs.option.key"))] = "auto",
     window: Annotated[int | None, typer.Option(help=t("logs.option.window"))] = None,
     seconds: Annotated[float | None, typer.Option(help=t("logs.option.seconds"))] = None,
-    masks: Annotated[Path | None, typer.Option(help=t("logs.option.masks"))] = None,
+    masks: Annotated[Path | None, typer.Option(help=t("logs.option.masks", path=MASKS))] = None,
     encoding: Annotated[str | None, typer.Option(help=t("logs.option.encoding"))] = None,
     layout: Annotated[str | None, typer.Option(help=t("logs.option.layout"))] = None,
     false_alarms: Annotated[float, typer.Option(help=t("logs.option.false_alarms"))] = 0.01,

@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.progress import BarColumn, Progress, TextColumn
 
 from kakehashi.cli import console
-from kakehashi.cli.gate import gate
+from kakehashi.cli.gate import MASKS, gate
 from kakehashi.cli.models import Root, Seed
 from kakehashi.texts import t
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # the most frequent templates, lines of a difference
 NUMBERS = 10  # that are watched
 SOURCES = 3  # of a kind of note
+FEW_ONCE = 50  # templates seen once that say nothing of the rules for values
 EVERY = 10.0  # seconds from one line of progress to the next, in a pipe
 
 logs = typer.Typer(rich_markup_mode=None)
@@ -50,7 +51,7 @@ def fit(
     key: Annotated[str, typer.Option(metavar="auto|NAME|FIELD|REGEX", help=t("logs.option.key"))] = "auto",
     window: Annotated[int | None, typer.Option(help=t("logs.option.window"))] = None,
     seconds: Annotated[float | None, typer.Option(help=t("logs.option.seconds"))] = None,
-    masks: Annotated[Path | None, typer.Option(help=t("logs.option.masks"))] = None,
+    masks: Annotated[Path | None, typer.Option(help=t("logs.option.masks", path=MASKS))] = None,
     encoding: Annotated[str | None, typer.Option(help=t("logs.option.encoding"))] = None,
     layout: Annotated[str | None, typer.Option(help=t("logs.option.layout"))] = None,
     false_alarms: Annotated[float, typer.Option(help=t("logs.option.false_alarms"))] = 0.01,
@@ -108,6 +109,10 @@ def fit(
     say_lines(["count", "part", "template"], shares)
     if made.n_dropped:
         console.say(t("logs.fit.dropped", n=made.n_dropped, kept=made.drain.config.max_groups), "yellow")
+    once = [each for each in groups if each.count == 1]
+    if len(once) > max(FEW_ONCE, len(groups) / 2):
+        word = shortened(varied([each.template for each in once]), console.out().width // 2)
+        console.say(t("logs.fit.once", once=len(once), n=len(groups), word=word, path=MASKS), "yellow")
     console.say()
     console.say(t(f"logs.fit.{made.grouping.kind}", value=made.grouping.value))
     console.say(t("logs.fit.sessions", n=len(made.normal), learnt=made.n_learnt, held_out=made.n_held_out))
@@ -404,6 +409,16 @@ def words(meaning: "Meaning") -> str:
         return meaning.template
     key = {"end": "ends", "new": "unknown", "number": "value"}[meaning.kind]
     return t(f"logs.alarm.{key}", text=meaning.template, place=meaning.place, least=meaning.least, most=meaning.most)
+
+
+def varied(templates: list[str]) -> str:
+    """A word of the place at which templates of one length differ most."""
+    seen: dict[tuple[int, int], dict[str, None]] = {}
+    for template in templates:
+        words = template.split()
+        for place, word in enumerate(words):
+            seen.setdefault((len(words), place), {})[word] = None
+    return next(iter(max(seen.values(), key=len, default={"": None})))
 
 
 def say_pending(some: list["Pending"]) -> None:
