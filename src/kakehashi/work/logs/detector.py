@@ -11,7 +11,7 @@ runs/lstm-logs-october-0001/
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import chain, islice
@@ -24,14 +24,14 @@ from kakehashi.runs import Run, RunError
 from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.baselines import Events
 from kakehashi.work.logs.drain import Drain
-from kakehashi.work.logs.errors import LogError, TooFew
+from kakehashi.work.logs.errors import LogError, TooFew, damage_said, of_kind, of_saved
 from kakehashi.work.logs.grouping import Grouping
 from kakehashi.work.logs.lines import Notes
 from kakehashi.work.logs.masks import Masks
 from kakehashi.work.logs.nearest import Nearest, Normal
 from kakehashi.work.logs.pending import Pending, Waiting
 from kakehashi.work.logs.readings import LEARNT, Readings
-from kakehashi.work.logs.records import Record, read
+from kakehashi.work.logs.records import Record, read, seconds_of
 from kakehashi.work.logs.sessions import Session
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, checked
@@ -40,6 +40,8 @@ from kakehashi.work.logs.vocabulary import Vocabulary, is_event, measured, numbe
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
 SAMPLE = 20_000  # records that show how a log may be grouped
 BATCH = 256  # sessions judged at a time
+RUNNING = 60.0  # seconds from the first time of a log
+CUT = ("full", "crowded")  # why a session was closed that goes on
 WORDS = 65_536  # distinct lists of a record's words that are remembered
 
 Paths = str | Path | Iterable[str | Path]
@@ -90,7 +92,9 @@ class Detector:
     run, drain, vocabulary, grouping, verdicts. settings: encoding and layout of the files. n_records: read in fit;
     skipped: of them, those in no session; n_dropped: templates that Drain had no room for. outside: of the last
     `sessions`, the records in none, by their level. torn: of the last `sessions`, or of fit, the records left out, as
-    their line has no end and no template covers what there is of it.
+    their line has no end and no template covers what there is of it. n_running: of the last `sessions`, those judged
+    that were running before the log began: their first event, in its first RUNNING seconds, never begins a normal one.
+    What they lack is no wonder, so that they alarm only for a template never seen, a number or a loop.
     """
 
     def __init__(self, run: Run, verdicts: Verdicts, drain: Drain, saved: dict[str, Any], waiting: Waiting):
@@ -98,13 +102,17 @@ class Detector:
         self.verdicts = verdicts
         self.drain = drain
         self.vocabulary = Vocabulary.from_dict(drain, saved["vocabulary"])
-        self.grouping = Grouping(**saved["grouping"])
-        self.settings: dict[str, Any] = saved["settings"]
-        self.n_records: int = saved["n_records"]
-        self.skipped: int = saved["skipped"]
-        self.n_dropped: int = saved["n_dropped"]
+        self.grouping = of_saved(Grouping, saved["grouping"])
+        list(self.grouping.sessions([]))  # says what is wrong with it
+        kinds = (str, type(None))
+        self.settings = {name: of_kind(saved["settings"][name], *kinds) for name in ("encoding", "layout")}
+        self.n_records, self.skipped, self.n_dropped = (
+            of_kind(saved[name], int) for name in ("n_records", "skipped", "n_dropped")
+        )
         self.outside: Counter[str] = Counter()
         self.torn: list[Record] = []
+        self.n_running = 0
+        self._began: float | None = None  # the first time of the log, in seconds
         self._waiting = waiting
         self._words: dict[tuple[str, ...], tuple[str, ...]] = {}
 
@@ -207,15 +215,23 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The detector in a run. Raises LogError where it is a run of another kind, or has not learnt to the end."""
+        """The detector in a run.
+
+        Raises LogError where it is a run of another kind, has not learnt to the end, or is damaged.
+        """
         run = Run.open(path)
         saved, templates = _extra(run, DETECTOR), _extra(run, TEMPLATES)
         if saved.get("format") != 1:
             raise LogError(f"{run.path} has the format {saved.get('format')!r}, and 1 can be read: update kakehashi")
-        verdicts, drain = Verdicts(run), Drain.from_dict(templates)
-        waits = (run.path / PENDING).exists()
-        waiting = Waiting.from_dict(_extra(run, PENDING)) if waits else Waiting(drain.masks)
-        return cls(run, verdicts, drain, saved, waiting)
+        with damage_said(run.path / TEMPLATES):
+            drain = Drain.from_dict(templates)
+        waiting = Waiting(drain.masks)
+        if (run.path / PENDING).exists():
+            with damage_said(run.path / PENDING):
+                waiting = Waiting.from_dict(_extra(run, PENDING))
+        verdicts = Verdicts(run)
+        with damage_said(run.path / DETECTOR):
+            return cls(run, verdicts, drain, saved, waiting)
 
     @property
     def surprise(self) -> Surprise:
@@ -246,7 +262,7 @@ class Detector:
 
         idle: see `sessions.by_key`. Records that no template covers become `pending`; see `outside` and `torn`, too.
         """
-        self.outside, self.torn = Counter(), []
+        self.outside, self.torn, self.n_running, self._began = Counter(), [], 0, None
         self._waiting.begin()
         items: Iterator[Any] = iter([source] if isinstance(source, str | Path) else source)
         first = list(islice(items, 1))
@@ -263,11 +279,22 @@ class Detector:
         while batch := list(islice(stream, BATCH)):
             read = [_written(session) for session in batch]
             texts = [" ".join(words) for words, _ in read]
-            # the end says nothing of a session that went on in another one, or of which no word is left
-            cut = [session.why == "full" or not text for session, text in zip(batch, texts, strict=True)]
+            # the end says nothing of a session that goes on in another one, or of which no word is left
+            cut = [session.why in CUT or not text for session, text in zip(batch, texts, strict=True)]
             whole = [self.verdicts.whole and not each for each in cut]
             for session, (words, places), verdict in zip(batch, read, self.verdicts.of(texts, whole), strict=True):
+                if self._was_running(session, verdict):
+                    self.n_running += 1
+                    verdict = _lenient(verdict)
                 yield _judged(session, words, places, verdict)
+
+    def _was_running(self, session: Session, verdict: Verdict) -> bool:
+        """Whether a session is one of those whose beginning was before the log's."""
+        if not self.verdicts.whole or not verdict.events or self._began is None:
+            return False
+        seconds = seconds_of(session.records[0].time)
+        soon = seconds is not None and abs(seconds - self._began) <= RUNNING
+        return soon and verdict.events[0] not in self.verdicts.first
 
     def nearest(self, events: Events) -> Nearest:
         """The normal session that is nearest; of several, the one seen most often."""
@@ -306,6 +333,8 @@ class Detector:
         return Normal(map(self.verdicts.events, self.normal), self.verdicts.tokenizer.tokens)
 
     def _kept(self, record: Record) -> Kept:
+        if self._began is None:
+            self._began = record.seconds
         words = self.vocabulary.words(record.message)
         if words == (UNKNOWN,):
             self._waiting.add(record)
@@ -329,6 +358,14 @@ def _written(session: Session) -> tuple[list[str], list[int]]:
     words = [word for kept in session.records for word in kept.words]
     places = [place for place, kept in enumerate(session.records) for _ in kept.words]
     return words, places
+
+
+def _lenient(verdict: Verdict) -> Verdict:
+    """Without an alarm for the order of events that were all seen before."""
+    if verdict.by != "events" or np.isinf(verdict.score):
+        return verdict
+    by = "loop" if verdict.looped is not None else "number" if "parameter" in verdict.odd else ""
+    return replace(verdict, by=by, odd=verdict.odd if by else verdict.odd - {"both"})
 
 
 def _judged(session: Session, words: list[str], places: list[int], verdict: Verdict) -> Judged:
@@ -368,10 +405,10 @@ def _named(path: Path) -> str:
 
 def _extra(run: Run, name: str) -> dict[str, Any]:
     try:
-        return json.loads(run.read_extra(name))
+        return of_kind(json.loads(run.read_extra(name)), dict)
     except RunError:
         raise LogError(f"{run.path} is not a log detector: it has no {name}; `kakehashi logs fit` makes one") from None
-    except ValueError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise LogError(f"{run.path / name} is damaged: {error}") from None
 
 

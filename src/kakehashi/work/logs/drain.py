@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from operator import eq, itemgetter
 from typing import Any, Self
 
-from kakehashi.work.logs.errors import LogError, of_kind
+from kakehashi.work.logs.errors import LogError, of_kind, of_saved
 from kakehashi.work.logs.masks import WILDCARD, Mask, Masks
 
 SEEN = 10_000  # messages remembered while nothing new is learnt
@@ -320,7 +320,7 @@ class Drain:
         """The Drain of `to_dict`. Raises LogError where it is of a later format, and what Python raises at damage."""
         if saved["format"] != 1:
             raise LogError(f"templates of format {saved.get('format')!r} cannot be read here, 1 can: update kakehashi")
-        drain = cls(Config(**saved["config"]), Masks([Mask(**mask) for mask in saved["masks"]]))
+        drain = cls(of_saved(Config, saved["config"]), Masks([of_saved(Mask, mask) for mask in saved["masks"]]))
         drain.n_made = of_kind(saved["n_made"], int)
         for row in saved["groups"]:
             id, count = of_kind(row["id"], int), of_kind(row["count"], int)

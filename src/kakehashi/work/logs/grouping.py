@@ -85,7 +85,9 @@ class Grouping:
         idle: float | None = None,
         outside: Counter[str] | None = None,
     ) -> Iterator[Session]:
-        """Records in sessions, see `sessions.by_key`."""
+        """Records in sessions, see `sessions.by_key`. Raises LogError, ValueError: a kind or a value of no use."""
+        if self.kind not in ("key", "field", "count", "time"):
+            raise ValueError(f"records are not grouped by {self.kind!r}")
         if self.kind == "count":
             return cut.by_count(records, int(self.value), keep=keep)
         if self.kind == "time":

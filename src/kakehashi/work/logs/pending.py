@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from kakehashi.work.logs.drain import Config, Drain
+from kakehashi.work.logs.errors import of_kind
 from kakehashi.work.logs.masks import Masks
 from kakehashi.work.logs.records import Record
 
@@ -66,7 +67,7 @@ class Waiting:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
-        """The Waiting of `to_dict`."""
+        """The Waiting of `to_dict`. Raises what Python raises at damage."""
         waiting = cls.__new__(cls)
         waiting.drain, waiting.met = Drain.from_dict(saved["drain"]), set()
         waiting.examples = {
@@ -74,4 +75,8 @@ class Waiting:
             for id, row in ((int(id), row) for id, row in saved["examples"].items())
             if id in waiting.drain.groups
         }
+        if missing := waiting.drain.groups.keys() - waiting.examples.keys():
+            raise ValueError(f"there is no example of template {min(missing)}")
+        for example in waiting.examples.values():
+            of_kind(example.message, str)
         return waiting

@@ -48,7 +48,7 @@ class Record:
     """One event of a log."""
 
     message: str  # its first line, without time and level
-    time: datetime | None = None  # in UTC, or naive: local to the machine that wrote it
+    time: datetime | None = None  # in the zone written, or naive: local to the machine that wrote it
     level: str | None = None  # TRACE, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL
     source: str = ""
     line_number: int = 0  # where it begins
@@ -59,9 +59,14 @@ class Record:
     @property
     def seconds(self) -> float | None:
         """The time since 1970 as a number; a local time counts as if it were UTC."""
-        if self.time is None:
-            return None
-        return (self.time if self.time.tzinfo else self.time.replace(tzinfo=UTC)).timestamp()
+        return seconds_of(self.time)
+
+
+def seconds_of(time: datetime | None) -> float | None:
+    """See `Record.seconds`."""
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def read(

@@ -29,7 +29,7 @@ from kakehashi.runs import Resolved, Run, RunError
 from kakehashi.tokenizers.words import WordTokenizer
 from kakehashi.training import Plan
 from kakehashi.work.logs.baselines import ALL, UNKNOWN, Events, Method, threshold
-from kakehashi.work.logs.errors import LogError, TooFew
+from kakehashi.work.logs.errors import LogError, TooFew, damage_said, of_kind
 from kakehashi.work.logs.readings import LEARNT
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.vocabulary import as_read, is_event, is_far, is_outside
@@ -83,12 +83,9 @@ class Verdicts:
     def __init__(self, run: Run):
         """Raises LogError where the run is none of a log detector, or has not learnt to the end."""
         try:
-            saved = json.loads(run.read_extra(THRESHOLDS))
-            text = run.read_extra(SESSIONS).decode("utf-8")
+            state, sessions = run.read_extra(THRESHOLDS), run.read_extra(SESSIONS)
         except RunError as error:
             raise LogError(f"{error}: it is not a log detector; `kakehashi logs fit` makes one") from None
-        except ValueError as error:
-            raise LogError(f"{run.path / THRESHOLDS} is damaged: {error}") from None
         step, steps = run.summary()["step"], run.config.train["steps"]
         if step < steps:
             raise LogError(
@@ -99,15 +96,22 @@ class Verdicts:
         window = run.config.data.block_size
         assert window is not None  # every language model's run has one
         self.surprise = Surprise(run.load_model(), self.tokenizer, window)
-        self.normal = text.splitlines()
-        self.whole: bool = saved["whole"]
-        self.false_alarms: float = saved["false_alarms"]
-        if saved["thresholds"] is None:  # training has just ended, here or by `train --resume`
+        with damage_said(run.path / THRESHOLDS):
+            saved = of_kind(json.loads(state), dict)
+            self.whole: bool = of_kind(saved["whole"], bool)
+            self.false_alarms = float(of_kind(saved["false_alarms"], int, float))
+            n_sessions = of_kind(saved["n_sessions"], int)
+            measured = saved["thresholds"] is not None
+            if measured:
+                self.thresholds = _numbers(saved["thresholds"], THRESHOLD_NAMES)
+                self.held_out = _numbers(saved["held_out"], (*(make().name for make in ALL), *OWN, "both"))
+        with damage_said(run.path / SESSIONS):
+            self.normal = sessions.decode("utf-8").splitlines()
+            if len(self.normal) != n_sessions:
+                raise ValueError(f"{len(self.normal):,} sessions, and {n_sessions:,} were learnt")
+        if not measured:  # training has just ended, here or by `train --resume`
             self._measure()
             self._save()
-        else:
-            self.thresholds = {name: float(value) for name, value in saved["thresholds"].items()}
-            self.held_out: dict[str, float] = saved["held_out"]
 
     @classmethod
     def fit(
@@ -134,7 +138,8 @@ class Verdicts:
         resolved = checked(model, root, name, false_alarms)
         if len(sessions) < FEWEST:
             raise TooFew(f"{len(sessions)} sessions are too few to learn from: it takes {FEWEST} at least")
-        settings = {"false_alarms": false_alarms, "whole": whole, "thresholds": None, "held_out": None}
+        settings = {"false_alarms": false_alarms, "whole": whole, "n_sessions": len(sessions)}
+        settings |= {"thresholds": None, "held_out": None}
         with TemporaryDirectory() as folder:
             data = Path(folder) / f"{data_name}.txt"
             atomic_write(data, "\n".join(sessions) + "\n")
@@ -163,6 +168,11 @@ class Verdicts:
         known = [self.events(session) for session in self.normal]
         learnt = known[: int(LEARNT * len(known))]
         return [method.fit(learnt if method.cut is None else known) for method in (make() for make in ALL)]
+
+    @cached_property
+    def first(self) -> frozenset[int]:
+        """The events that begin a normal session."""
+        return frozenset(events[0] for events in map(self.events, self.normal) if events)
 
     @cached_property
     def most(self) -> Counter[int]:
@@ -233,12 +243,21 @@ class Verdicts:
     def _save(self) -> None:
         # JSON has no word for inf, which a threshold is where too many held-out sessions are
         thresholds = {name: each if np.isfinite(each) else str(each) for name, each in self.thresholds.items()}
-        state = {"false_alarms": self.false_alarms, "whole": self.whole}
+        state = {"false_alarms": self.false_alarms, "whole": self.whole, "n_sessions": len(self.normal)}
         state |= {"thresholds": thresholds, "held_out": self.held_out}
         self.run.write_extra(THRESHOLDS, json.dumps(state, indent=1))
 
 
 OWN = {"model": "score", "parameter": "parameter"}  # methods whose scores stand in the Verdict
+THRESHOLD_NAMES = ("model", "parameter", "forest", "far", "largest")
+
+
+def _numbers(saved: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
+    """A number for each name. Raises what Python raises at damage."""
+    found = {name: float(saved[name]) for name in names}
+    if any(np.isnan(value) for value in found.values()):
+        raise ValueError(f"{found} are no numbers")
+    return found
 
 
 def _most(sessions: Iterable[Events]) -> Counter[int]:

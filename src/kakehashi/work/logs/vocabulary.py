@@ -19,12 +19,12 @@ import numpy as np
 
 from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.drain import Drain, Group
-from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.errors import of_kind
 from kakehashi.work.logs.masks import WILDCARD
 
 N_BINS = 8
 OUTSIDE, FEW_OUTSIDE = 0.01, 3  # of the held-out values at most this share, or so many, leave a range that holds
-_NUMBER = re.compile(r"(?a:([-+]?\d{1,300}(?:\.\d+)?))(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
+_NUMBER = re.compile(r"(?a:([-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,300})(?:\.\d+)?))(ns|us|µs|μs|ms|s|%|B|[kK]B|MB|GB)?")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 _MEASURES = (
     "took elapsed duration latency delay size length len count total sum used free spent waited wait time timeout rtt "
@@ -48,7 +48,7 @@ _READ_AS = {"under": "b1", "far-under": "b1", "over": f"b{N_BINS}", "far-over": 
 def number(value: str) -> float:
     """The number that a parameter is, in the base of its unit where it has one; NaN where it is none."""
     found = _NUMBER.fullmatch(value)
-    return float(found[1]) * _UNITS.get(found[2], 1.0) if found else math.nan
+    return float(found[1].replace(",", "")) * _UNITS.get(found[2], 1.0) if found else math.nan
 
 
 def numbers(drain: Drain, group: Group, message: str) -> tuple[float, ...]:
@@ -147,15 +147,15 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, drain: Drain, saved: dict[str, Any]) -> "Vocabulary":
-        """The Vocabulary of `to_dict`. Raises LogError where it is none."""
-        try:
-            bins = {
-                int(id): {int(at): Bins(tuple(edges)) for at, edges in places.items()}
-                for id, places in saved["bins"].items()
-            }
-            return cls(drain, bins, saved["accepted"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise LogError(f"the detector's words are damaged ({error!r}): fit it again") from None
+        """The Vocabulary of `to_dict`. Raises what Python raises at damage."""
+        bins = {
+            int(id): {int(at): Bins(tuple(of_kind(edge, int, float) for edge in edges)) for at, edges in places.items()}
+            for id, places in saved["bins"].items()
+        }
+        for each in (each for places in bins.values() for each in places.values()):
+            if len(each.edges) < 3 or list(each.edges) != sorted(set(each.edges)):
+                raise ValueError(f"{list(each.edges)} are no bins")
+        return cls(drain, bins, [of_kind(id, int) for id in saved["accepted"]])
 
 
 def written(id: int, found: tuple[float, ...], bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
