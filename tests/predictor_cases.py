@@ -1,9 +1,11 @@
 """A small classifier of texts, for tests of what is made of one."""
 
+import json
 import random
 from pathlib import Path
 
 from kakehashi import training
+from kakehashi.data import sets
 from kakehashi.runs import Run
 
 PARTS = {
@@ -31,6 +33,25 @@ def table(path: Path, n: int = 60) -> Path:
     }
     rows = [f'"{text}",{label}\n' for label, some in texts.items() for text in some]
     path.write_text("body,team\n" + "".join(rows), encoding="utf-8")
+    return path
+
+
+def clinc(folder: Path, monkeypatch, change=lambda content: content) -> Path:
+    """A small set of the form of clinc150, in its place: texts of classes, and texts of none. change: what of it."""
+    rng = random.Random(1)
+
+    def rows(n: int) -> list[tuple[str, str]]:
+        picked = [(label, *rng.choices(parts, k=2)) for label, parts in PARTS.items() for _ in range(n)]
+        return [(f"{one}{rng.choice(ENDS)} {other} {rng.randrange(1000)}", label) for label, one, other in picked]
+
+    content = {"train": rows(40), "val": rows(20), "test": rows(20)}
+    for part in ("val", "test"):  # a few of them wrong, so that there is a best temperature
+        content[part][::7] = [(text, "money") for text, _ in content[part][::7]]
+    strangers = [f"{one}, {other} {rng.randrange(1000)}" for one in STRANGERS for other in STRANGERS]
+    content |= {part: [(text, "oos") for text in strangers[i::2]] for i, part in enumerate(("oos_val", "oos_test"))}
+    path = folder / "clinc150.json"
+    path.write_text(json.dumps(change(content)), encoding="utf-8")
+    monkeypatch.setattr(sets, "find", lambda name, test=False: path)
     return path
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from predictor_cases import STRANGERS, trained_run
+from predictor_cases import STRANGERS, clinc, trained_run
 
 from kakehashi import models, texts, training
 from kakehashi.cli import predictor as face
@@ -22,6 +21,7 @@ from kakehashi.inference import text_logits
 from kakehashi.paths import TEMPORARY
 from kakehashi.runs import Run, weights_of
 from kakehashi.tokenizers import CharTokenizer, WordPieceTokenizer, save
+from kakehashi.tokenizers.wordpiece import words
 from kakehashi.work import predictor
 from kakehashi.work.predictor import PredictorError, certainty, exporting, review
 from kakehashi.work.predictor import tool as module
@@ -300,20 +300,65 @@ def test_a_private_run_stays_until_it_has_been_shown(run, tmp_path, capsys):
 
 def test_what_looks_like_data_is_told_from_language(run):
     assert all(map(is_telling, ("4711", "a1", "me@there.jp", "wolfeschlegel")))
-    assert not any(map(is_telling, ("7", "card", "カード", "transfer")))
+    assert not any(map(is_telling, ("7", "card", "カード", "problem")))
 
 
-def test_the_rarest_pieces_come_first_with_how_many_texts_hold_them(run):
-    found, tokenizer = review(run), run.codec.tokenizer
-    held = [
-        {tokenizer.decode([token]) for token in tokenizer.encode(row.text)}
-        for row in training.open_split(run.config).train
-    ]
-    assert found.n_texts == len(held) and "[unk]" not in [piece for piece, _ in found.rare]
-    counts = Counter(piece for some in held for piece in some if len(piece.removeprefix("##")) > 1)
-    assert [n for _, n in found.rare] == sorted(counts.values())[: len(found.rare)]
-    assert all(n in (counts[piece], counts["##" + piece]) for piece, n in found.rare)
-    assert [len(piece) for piece in found.telling] == sorted(map(len, found.telling), reverse=True)
+def test_all_pieces_are_listed_by_how_few_texts_hold_them(run):
+    found = review(run)
+    texts = [row.text for row in training.open_split(run.config).train]
+    held = [set(words(text)) for text in texts]
+    assert found.n_texts == len(texts) and not found.foreign
+    pieces = {token.removeprefix("##") for token in run.codec.tokenizer.tokens[2:]}
+    assert dict(found.pieces) == {piece: sum(any(piece in word for word in some) for some in held) for piece in pieces}
+    assert [n for _, n in found.pieces] == sorted(n for _, n in found.pieces)
+    assert all(n >= 3 for piece, n in found.pieces if len(piece) > 1)  # no piece tells of one text
+    assert found.rare == [(piece, n) for piece, n in found.pieces if len(piece) > 1]
+
+
+def test_the_whole_list_lies_in_the_run_before_anything_leaves(run, tmp_path, monkeypatch):
+    def listed(*given, **named):
+        page = run.read_extra("review.txt").decode("utf-8")
+        assert all(f"{n}\t{piece}\n" in page for piece, n in review(run).pieces)
+        assert all(f"\n{name}\n" in page for name in run.codec.classes)
+        raise KeyboardInterrupt
+
+    (run.path / "review.txt").unlink(missing_ok=True)
+    monkeypatch.setattr(exporting, "report", listed)
+    with pytest.raises(KeyboardInterrupt):
+        face.export(run.path, tmp_path / "tool", "tool", 0.95, True)
+
+
+def test_a_vocabulary_from_elsewhere_is_said_and_what_these_texts_lack_comes_first(tmp_path, capsys):
+    theirs = [f"{name} owes {n} yen" for n in range(3) for name in ("sakamoto", "my card")]
+    save(WordPieceTokenizer.train(theirs, 300), tmp_path / "theirs.json")
+    run = trained_run(tmp_path, steps=1, tokenizer=tmp_path / "theirs.json")
+    found = review(run)
+    assert found.foreign and found.rare[0] == ("sakamoto", 0) == found.telling[0]
+    face.say_review(run)
+    assert "sakamoto (0)" in (shown := capsys.readouterr().out) and "came along from elsewhere" in shown
+
+
+def test_what_is_private_by_its_tokenizer_or_its_start_is_reviewed_too(tmp_path, monkeypatch):
+    clinc(tmp_path, monkeypatch)
+    save(WordPieceTokenizer.train(["my card", "a card", "the card"], 60), tmp_path / "theirs.json")
+    settings = {"preset": "encoder-tiny", "steps": 1}
+    plan = training.plan("encoder", "clinc150", tokenizer=tmp_path / "theirs.json", **settings)
+    one = training.train(plan.config, plan.create(tmp_path / "runs"), sources=plan.sources)
+    plan = training.plan(None, "clinc150", from_run=one.path, steps=1)
+    other = training.train(plan.config, plan.create(tmp_path / "runs"), sources=plan.sources)
+    plan = training.plan("encoder", "clinc150", **settings)
+    public = training.train(plan.config, plan.create(tmp_path / "runs"), sources=plan.sources)
+    assert (one.private_by, other.private_by, public.private) == ("tokenizer", "start", False)
+    for run in (one, other):
+        with pytest.raises(PredictorError, match="must be reviewed"):
+            predictor.export(run, tmp_path / run.name)
+        with pytest.raises(typer.Exit):
+            face.export(run.path, tmp_path / run.name, "tool", 0.95, False)
+        assert not (tmp_path / run.name).exists()
+    predictor.export(public, tmp_path / "tool")
+    settings = json.loads((tmp_path / "tool" / "tool.json").read_text(encoding="utf-8"))
+    assert settings["trained_on"]["data"] == "clinc150" and settings["trained_on"]["private"] is False
+    assert settings["made_by"]["run"] == public.name
 
 
 def test_readme_speaks_the_language_in_use(run, tmp_path):
@@ -326,6 +371,59 @@ def test_readme_speaks_the_language_in_use(run, tmp_path):
     assert "文の分類器" in page and "python tool.py" in page
 
 
-def test_the_folder_says_nothing_of_where_the_data_lie(run, tool):
-    for each in tool.glob("*.*"):
-        assert str(Path(run.config.data.source).parent).encode() not in each.read_bytes()
+def test_the_folder_of_a_private_run_names_no_file_no_run_and_no_sum(run, tool):
+    settings = json.loads((tool / "tool.json").read_text(encoding="utf-8"))
+    assert settings["trained_on"]["private"] is True
+    for name in (str(Path(run.config.data.source).parent), "tickets", run.name, run.config.data.sha256):
+        assert all(name.encode() not in each.read_bytes() for each in tool.glob("*.*")), name
+
+
+def test_a_score_is_called_a_share_only_where_many_texts_show_it(run, tool):
+    page = (tool / "README.md").read_text(encoding="utf-8")
+    assert "Scores rank, they are not shares" in page and "can be read as a share" not in page
+    assert "texts were answered: with as few" in page
+    settings = json.loads((tool / "tool.json").read_text(encoding="utf-8"))
+    settings["figures"] |= {"texts": 200, "ece": 0.05, "n_answered": 200}
+    page = exporting.readme(settings)
+    assert "can be read as a share" in page and "Scores rank" not in page and "with as few" not in page
+    settings["figures"]["ece"] = 0.051
+    assert "Scores rank" in exporting.readme(settings)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"model": {"na', b"\xff\x00", b"[]", b"{}", b'{"baseline": "x"}', b"[" * 100_000]
+)
+def test_a_damaged_judgement_is_one_line(run, tmp_path, content):
+    path = run.path / "predictor.json"
+    path.write_bytes(content)
+    try:
+        with pytest.raises(PredictorError, match="predictor.json is damaged") as refused:
+            predictor.export(run, tmp_path / "tool", reviewed=True)
+        assert "\n" not in str(refused.value) and not (tmp_path / "tool").exists()
+    finally:
+        path.unlink()
+
+
+# --- The folder ---
+
+
+def test_a_folder_is_what_its_name_stands_for(run, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    predictor.export(run, tmp_path / "link", reviewed=True)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "tool.py").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name, why in ((".", "is the current folder"), ("a" * 300, "cannot write")):
+        with pytest.raises(PredictorError, match=why):
+            predictor.export(run, name, reviewed=True)
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(run, tmp_path):
+    old, young = (tmp_path / TEMPORARY.replace("*", name) for name in ("old", "young"))
+    for each in (old, young):
+        each.mkdir()
+        (each / "weights.npz").write_bytes(b"")
+    os.utime(old, (1e9, 1e9))
+    predictor.export(run, tmp_path / "tool", reviewed=True)
+    assert not old.exists() and young.exists()  # the young one may be another's, at work

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from predictor_cases import STRANGERS, trained_run
+from predictor_cases import PARTS, STRANGERS, clinc, trained_run
 
 from kakehashi import training
+from kakehashi.data import tables
 from kakehashi.runs import Run, RunError
 from kakehashi.work import predictor
-from kakehashi.work.predictor import Baseline, Judged, Outside, PredictorError, Threshold, certainty, judging
+from kakehashi.work.predictor import Baseline, Judged, Outside, PredictorError, Threshold, certainty, judging, page
 
 # texts of few distinct scores, so that ties are common
 ANSWERS = st.lists(st.tuples(st.integers(1, 8).map(lambda k: k / 8), st.booleans()), min_size=1, max_size=30)
@@ -65,6 +66,11 @@ def test_a_threshold_against_texts_of_no_class_deals_rightly_with_most(answers, 
 
     best = max(rightly(value) for value in {*score, *outside, math.inf})
     assert rightly(math.inf if found.value is None else found.value) == best
+
+
+def test_a_precision_of_exactly_the_target_is_enough():
+    score, right = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, True, True, False])
+    assert Threshold.reaching(0.75, score, right).value == 0.6
 
 
 @pytest.mark.parametrize("target", [0, -0.1, 1.01, math.nan])
@@ -136,6 +142,35 @@ def test_the_interval_is_that_of_the_paired_difference():
     assert high == pytest.approx(gain.mean() + error, abs=0.002)
 
 
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 60), (59, 60), (60, 60)])
+def test_the_interval_of_a_share_holds_what_its_equation_says(k, n):
+    """Its ends are the shares p from which k of n is 1.96 standard errors away."""
+    ends = certainty.wilson(k, n)
+    assert 0 <= ends[0] <= k / n <= ends[1] <= 1
+    for p in ends:
+        distance = abs(k / n - p)
+        assert distance == pytest.approx(1.96 * math.sqrt(p * (1 - p) / n), abs=1e-9)
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 0), (5, 0), (6, 0), (3, 12), (40, 60)])
+def test_chance_is_that_of_fair_coins(one, other):
+    from scipy.stats import binomtest
+
+    expected = binomtest(one, one + other).pvalue if one + other else 1.0
+    assert judging.by_chance(one, other) == pytest.approx(expected)
+
+
+def test_a_few_texts_that_only_one_got_right_make_no_winner():
+    def side(right: list[int]) -> Judged:
+        return Judged.by_itself("toy", np.eye(2)[right], np.ones(18, dtype=int))
+
+    made = predictor.Report("run", "val", 0.95, side([1] * 18), side([1] * 14 + [0] * 4))
+    assert made.difference[0] > 0 and made.alone == (4, 0) and made.outcome == "close"
+    said = page.sentences(made)
+    assert "of 18 texts the model alone got 4 right, the baseline alone 0" in said[0]
+    assert "with as few" in said[1]
+
+
 @pytest.mark.parametrize(("model", "baseline", "outcome"), [(90, 60, "model"), (60, 90, "baseline"), (80, 79, "close")])
 def test_who_is_right_more_often_wins_if_chance_does_not_explain_it(model, baseline, outcome):
     def side(n_right: int, shift: int) -> Judged:
@@ -201,6 +236,72 @@ def test_texts_of_no_class_are_left_to_a_person_more_often(trained):
     made = predictor.report(trained, baseline=False)
     score = certainty.scores(judging.answers_of(trained)(STRANGERS), made.model.temperature)
     assert made.model.threshold.answers(score).mean() + 0.5 < made.model.answered
+
+
+# --- What must not be seen: a set of the form of clinc150 ---
+
+
+@pytest.fixture(scope="module")
+def judged_elsewhere(tmp_path_factory):
+    """A run on a made set with its own test and texts of no class, and a report of the test; change: of the set."""
+    folder = tmp_path_factory.mktemp("clinc")
+    with pytest.MonkeyPatch.context() as patch:
+        clinc(folder, patch)
+        plan = training.plan("encoder", "clinc150", preset="encoder-tiny", steps=30, lr=0.01)
+        run = training.train(plan.config, plan.create(folder), sources=plan.sources)
+
+    def judge(change=lambda content: content) -> predictor.Report:
+        with pytest.MonkeyPatch.context() as patch:
+            clinc(folder, patch, change)
+            patch.setattr(training, "open_split", lambda config: tables.read("clinc150").split(config.seed))
+            return predictor.report(run, part="test")
+
+    return judge
+
+
+def other_labels(part: str):
+    """The same texts, a third of them of the next class."""
+    names = sorted(PARTS)
+
+    def change(content: dict) -> dict:
+        rows = [(text, names[(names.index(label) + (i % 3 == 0)) % 3]) for i, (text, label) in enumerate(content[part])]
+        return content | {part: rows}
+
+    return change
+
+
+def others(part: str, like: str):
+    """Texts of classes in the place of those of none."""
+    return lambda content: content | {part: [(text, "oos") for text, _ in content[like][: len(content[part])]]}
+
+
+def chosen(made: predictor.Report):
+    return [(side.temperature, side.threshold) for side in made.sides], [each.threshold for each in made.outside]
+
+
+def test_nothing_is_chosen_by_the_test(judged_elsewhere):
+    honest = judged_elsewhere()
+    shuffled = judged_elsewhere(other_labels("test"))
+    assert chosen(shuffled) == chosen(honest)
+    assert [side.accuracy for side in shuffled.sides] != [side.accuracy for side in honest.sides]
+    strangers = judged_elsewhere(others("oos_test", "test"))
+    assert chosen(strangers) == chosen(honest) and strangers.outside != honest.outside
+
+
+def test_thresholds_are_chosen_by_validation_and_its_strangers(judged_elsewhere):
+    honest = judged_elsewhere()
+    shuffled = judged_elsewhere(other_labels("val"))
+    for one, other in zip(honest.sides, shuffled.sides, strict=True):
+        assert one.accuracy == other.accuracy and one.temperature != other.temperature != 1
+    strangers = judged_elsewhere(others("oos_val", "val"))
+    assert chosen(strangers)[0] == chosen(honest)[0] and chosen(strangers)[1] != chosen(honest)[1]
+
+
+def test_the_baseline_learns_from_training_texts_alone(judged_elsewhere):
+    honest, shuffled = judged_elsewhere(), judged_elsewhere(other_labels("val"))
+    assert np.array_equal(honest.baseline.logits, shuffled.baseline.logits)
+    learnt = judged_elsewhere(other_labels("train"))
+    assert not np.array_equal(honest.baseline.logits, learnt.baseline.logits)
 
 
 def test_a_run_of_another_task_is_refused(tmp_path):

@@ -248,7 +248,15 @@ class Run:
     def codec(self) -> Any:  # a Tokenizer, and what its kind has besides
         """What stands between a person's input and the model's numbers: of a run on text, its tokenizer."""
         name, load = CODECS[self.config.task]
-        return load(self.path / name)
+        found = load(self.path / name)
+        if self.config.task == "label":
+            try:
+                found.require_fits(self.config.model.config)
+                if found.length != self.config.data.block_size:
+                    raise RunError(f"length must be {self.config.data.block_size}, as config.json says")
+            except Mistake as error:
+                raise RunError(f"{self.path / name}: {error}") from error
+        return found
 
     @property
     def tokenizer(self) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kakehashi.runs import Run
     from kakehashi.work.predictor import Report
 
-PIECES = 60  # of a kind that are shown
+SHOWN = 60  # pieces of a kind, the rest stands in the run's review.txt
 
 
 def export(
@@ -42,18 +42,23 @@ def export(
 
 
 def say_review(run: "Run") -> None:
-    """What would leave the machine with the tool of a private run."""
+    """What would leave the machine with the tool of a private run: the whole in its review.txt, the main here."""
     from kakehashi.work.predictor import review
+    from kakehashi.work.predictor.reviewing import FILE
 
     found = review(run)
+    run.write_extra(FILE, found.page())
     console.say(t("predictor.review.head", run=run.path, data=found.data, texts=found.n_texts))
-    rare = [f"{piece} ({n})" for piece, n in found.rare]
+    foreign = [t("predictor.review.foreign", n=sum(n == 0 for _, n in found.pieces))] if found.foreign else []
     for line in (
         t("predictor.review.classes", n=len(found.classes), names=", ".join(found.classes)),
-        t("predictor.review.pieces", n=found.n_pieces),
+        t("predictor.review.pieces", n=len(found.pieces)),
+        *foreign,
         t("predictor.review.telling", n=len(found.telling), pieces=some(found.telling)),
-        t("predictor.review.rare", pieces=some(rare)),
+        t("predictor.review.rare", pieces=some(found.rare)),
         t("predictor.review.weights", n=found.n_weights),
+        t("predictor.review.stays"),
+        t("predictor.review.whole", path=run.path / FILE),
     ):
         console.say(f"* {line}")
 
@@ -81,5 +86,6 @@ def say(made: "Report") -> None:
         console.say(line)
 
 
-def some(pieces: list[str] | tuple[str, ...]) -> str:
-    return "  ".join(pieces[:PIECES]) + (" ..." if len(pieces) > PIECES else "") or "-"
+def some(pieces: list[tuple[str, int]]) -> str:
+    shown = "  ".join(f"{piece} ({n})" for piece, n in pieces[:SHOWN])
+    return shown + (" ..." if len(pieces) > SHOWN else "") or "-"

@@ -169,16 +169,34 @@ class Form:
         tokenizer = self.tokenizer.to_dict()
         return {"format": 1, "kind": "texts", "tokenizer": tokenizer, "classes": self.classes, "length": self.length}
 
+    def require_fits(self, config: Mapping[str, Any]) -> None:
+        """Raises DataError where a model of these Config fields has not as many tokens and classes as this form."""
+        n_tokens, n_classes = self.tokenizer.vocab_size, len(self.classes)
+        if reads_on(config):
+            there, wanted = {"vocab_size": config.get("vocab_size")}, {"vocab_size": n_tokens + n_classes}
+        else:
+            there = {name: config.get(name) for name in ("vocab_size", "n_classes")}
+            wanted = {"vocab_size": n_tokens, "n_classes": n_classes}
+        if there != wanted:
+            raise DataError(
+                f"the form of texts has {n_tokens} tokens and {n_classes} classes, which make {wanted}, and the model "
+                f"has {there}: one of them is not this run's"
+            )
+
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Form":
         """What `to_dict()` gave. Raises DataError where it is something else."""
         try:
             if (content["format"], content["kind"]) != (1, "texts"):
                 raise ValueError("need format 1 and kind 'texts'")
-            classes, length = tuple(map(str, content["classes"])), int(content["length"])
-            if len(classes) < 2 or len(set(classes)) < len(classes) or length < 1:
-                raise ValueError("the values do not go together")
-            return cls(classes, tokenizers.from_dict(content["tokenizer"]), length)
+            classes, length = content["classes"], content["length"]
+            if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
+                raise ValueError("classes are a list of texts")
+            if len(classes) < 2 or len(set(classes)) < len(classes):
+                raise ValueError("there are at least two classes, all different")
+            if type(length) is not int or length < 1:
+                raise ValueError("length is a number of tokens")
+            return cls(tuple(classes), tokenizers.from_dict(content["tokenizer"]), length)
         except (AttributeError, KeyError, TypeError, ValueError, TokenizerError) as error:
             raise DataError(f"this is not the form of texts ({error}), got {str(content)[:80]!r}") from error
 
@@ -188,7 +206,7 @@ def load_form(path: str | Path) -> Form:
     raw = read_bytes(path)
     try:
         return Form.from_dict(json.loads(raw))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

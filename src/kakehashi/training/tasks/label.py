@@ -82,6 +82,10 @@ def open_split(config: RunConfig) -> TableSplit:
 
 def open_sources(config: RunConfig, codec: Form, split: TableSplit) -> tuple[Labelled, Labelled]:
     """(train, validation) of a run."""
+    if codec.classes != split.classes:
+        raise TrainingError(
+            f"{config.data.name} has {_said(split.classes)}, texts.json {_said(codec.classes)}: it is another run's"
+        )
     return _sources(split, codec, config.model.config)
 
 

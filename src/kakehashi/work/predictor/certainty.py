@@ -76,6 +76,13 @@ def ece(score: np.ndarray, right: np.ndarray, n_bins: int = N_BINS) -> float:
     return sum(abs(mean - share) * n for mean, share, n in bins(score, right, n_bins)) / len(score)
 
 
+def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval, 95%, of a share of which k of n texts were seen, n > 0 (Wilson 1927): also where k is 0 or n."""
+    middle = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 @dataclass(frozen=True)
 class Threshold:
     """Below `value` there is no answer; None: there is never one, as no threshold reaches the target.

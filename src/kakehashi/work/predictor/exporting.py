@@ -16,6 +16,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,14 +29,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from kakehashi import __version__, models, training
 from kakehashi.paths import TEMPORARY, atomic_write
-from kakehashi.runs import Run, RunError, weights_of
+from kakehashi.runs import Run, weights_of
 from kakehashi.texts import t
 from kakehashi.work.predictor import tool
 from kakehashi.work.predictor.certainty import softmax
 from kakehashi.work.predictor.errors import PredictorError
-from kakehashi.work.predictor.judging import FILE, TARGET, Report, report
+from kakehashi.work.predictor.judging import FEW, TARGET, Report, kept, report
 
 APART = 1e-5  # by which a score of the tool may differ from the run's
+LEFT_OVER = 3600.0  # seconds after which a temporary folder is nobody's: an export takes minutes at most
+HONEST = 0.05  # calibration error up to which a score may be read as a share
 
 
 def export(run: Run, folder: str | Path, *, target: float = TARGET, reviewed: bool = False) -> Report:
@@ -104,8 +107,11 @@ def _shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
-    """tool.json: what tool.py reads, and what a person may want to know."""
+    """tool.json: what tool.py reads, and what a person may want to know; of a private run no names, and no sums."""
     form, data = run.codec, run.config.data
+    public = {} if data.private else {"data": data.name, "sha256": data.sha256}
+    name = {} if data.private else {"run": run.name}
+    figures = {"texts": made.n, "target": made.target, **made.model.to_dict(), "name": model["name"]}
     threshold = made.model.threshold.value
     if threshold is not None:  # down to the tool's 6 decimals: rounding must not silence the text it was taken from
         threshold = math.floor(threshold * 1e6) / 1e6
@@ -117,28 +123,24 @@ def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
         "length": form.length,
         "temperature": made.model.temperature,
         "threshold": threshold,
-        "trained_on": {"data": data.name, "sha256": data.sha256, "split": data.split, "private": data.private},
-        "figures": {"texts": made.n, "target": made.target, **made.model.to_dict(), "baseline": _baseline(run)},
-        "made_by": {"run": run.name, "kakehashi": __version__},
+        "trained_on": {**public, "split": data.split, "private": data.private},
+        # the baseline's figures, where the run has been judged beside it, depend on its data alone
+        "figures": {**figures, "baseline": (kept(run) or {"baseline": None})["baseline"]},
+        "made_by": {**name, "kakehashi": __version__},
     }
-
-
-def _baseline(run: Run) -> dict[str, Any] | None:
-    """The baseline's figures where the run has been judged beside it: they depend on its data alone."""
-    try:
-        return json.loads(run.read_extra(FILE))["baseline"]
-    except RunError:
-        return None
 
 
 def readme(settings: dict[str, Any]) -> str:
     """README.md of a tool, by its tool.json."""
     figures, baseline = settings["figures"], settings["figures"]["baseline"]
+    data = settings["trained_on"].get("data", t("predictor.readme.private"))
+    share = figures["ece"] <= HONEST and figures["texts"] >= FEW
     parts = [
-        t("predictor.readme.what", data=settings["trained_on"]["data"], n=len(settings["classes"])),
+        t("predictor.readme.what", data=data, n=len(settings["classes"])),
         "\n".join(f"* {name}" for name in settings["classes"]),
         t("predictor.readme.call"),
         t("predictor.readme.sure", n=figures["texts"], accuracy=figures["accuracy"], ece=figures["ece"]),
+        t("predictor.readme.share" if share else "predictor.readme.rank"),
     ]
     if baseline is not None:
         parts.append(t("predictor.readme.baseline", name=baseline["name"], accuracy=baseline["accuracy"]))
@@ -146,7 +148,10 @@ def readme(settings: dict[str, Any]) -> str:
         parts.append(t("predictor.readme.never", target=figures["target"]))
     else:
         values = {name: figures[name] for name in ("target", "threshold", "answered", "precision")}
-        parts.append(t("predictor.readme.abstain", **values))
+        low, high = figures["precision_interval"]
+        parts.append(t("predictor.readme.abstain", **values, n=figures["n_answered"], low=low, high=high))
+        if figures["n_answered"] < FEW:
+            parts.append(t("predictor.few", n=figures["n_answered"]))
     parts.append(t("predictor.readme.honest"))
     return "\n\n".join(parts) + "\n"
 
@@ -173,17 +178,24 @@ def _require_same(place: Path, texts: Sequence[str], made: Report, run: Run) -> 
 
 
 def _require_free(folder: Path) -> None:
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise PredictorError(f"{folder} is there already, and not empty: choose another folder")
+    with _writing(folder):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise PredictorError(f"{folder} is there already, and not empty: choose another folder")
+        if folder.resolve() == Path.cwd():  # it would be replaced under the feet of whoever stands in it
+            raise PredictorError(f"{folder} is the current folder: name one that is not, such as {folder / 'tool'}")
 
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """A folder beside, which takes the name `folder` at the end; of one that fails nothing stays."""
-    place = folder.absolute().with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
+    with _writing(folder):
+        folder = folder.resolve()  # a link, or ".": what it stands for
+        place = folder.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear(folder.parent)
     try:
         with _writing(folder):
-            place.mkdir(parents=True)
+            place.mkdir()
         yield place
         _require_free(folder)
         with _writing(folder):
@@ -192,6 +204,13 @@ def _whole(folder: Path) -> Iterator[Path]:
             os.rename(place, folder)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an export that was killed left there: folders of our name, untouched for an hour."""
+    for place in folder.glob(TEMPORARY):
+        if place.is_dir() and time.time() - place.stat().st_mtime > LEFT_OVER:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ Axes: N texts, K classes.
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,8 +27,11 @@ from kakehashi.runs import Run
 from kakehashi.work.predictor import certainty
 from kakehashi.work.predictor.baseline import NAME, Baseline
 from kakehashi.work.predictor.certainty import Threshold
+from kakehashi.work.predictor.errors import PredictorError
 
 FILE = "predictor.json"
+FEW = 200  # answers: a precision of fewer is known roughly at best
+CHANCE = 0.05  # where a fair coin would make as large a difference as often, nobody has won
 PAGE = "plots/reliability.html"
 TARGET = 0.95  # of what is answered, the share that is to be right
 RESAMPLES = 10_000
@@ -94,6 +98,19 @@ class Judged:
         return float(self.right[answered].mean()) if answered.any() else None
 
     @property
+    def n_answered(self) -> int:
+        """How many texts' scores reach the threshold."""
+        return int(self.threshold.answers(self.score).sum())
+
+    @property
+    def precision_interval(self) -> tuple[float, float] | None:
+        """Wilson's interval, 95%, of the precision; None where nothing is answered. That the threshold was chosen so
+        that the precision is reached, where it was by these texts, is not in it.
+        """
+        answered = self.threshold.answers(self.score)
+        return certainty.wilson(int(self.right[answered].sum()), int(answered.sum())) if answered.any() else None
+
+    @property
     def ece(self) -> tuple[float, float]:
         """The calibration error before and after the temperature."""
         return certainty.ece(certainty.scores(self.logits), self.right), certainty.ece(self.score, self.right)
@@ -107,7 +124,9 @@ class Judged:
             "temperature": self.temperature,
             "threshold": self.threshold.value,
             "answered": self.answered,
+            "n_answered": self.n_answered,
             "precision": self.precision,
+            "precision_interval": self.precision_interval,
             "ece_before": before,
             "ece": after,
         }
@@ -169,12 +188,24 @@ class Report:
         return None if self.baseline is None else interval(self.model.right, self.baseline.right)
 
     @property
+    def alone(self) -> tuple[int, int]:
+        """How many texts the model alone got right, and the baseline alone."""
+        one, other = (each.right for each in self.sides)
+        return int((one & ~other).sum()), int((other & ~one).sum())
+
+    @property
     def outcome(self) -> str:
-        """ "model" or "baseline", whichever is right more often; "close": the interval holds 0; "alone"."""
+        """ "model" or "baseline", whichever is right more often; "alone", without baseline.
+
+        "close": the interval holds 0; or the texts that one of them alone got right are so few that a coin for each
+        could divide them as unevenly.
+        """
         if self.difference is None:
             return "alone"
         low, high = self.difference
-        return "model" if low > 0 else "baseline" if high < 0 else "close"
+        if low <= 0 <= high or by_chance(*self.alone) >= CHANCE:
+            return "close"
+        return "model" if low > 0 else "baseline"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -207,6 +238,31 @@ def interval(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tuple[float, 
     return float(low), float(high)
 
 
+def by_chance(one: int, other: int) -> float:
+    """How often fair coins, one + other of them, fall at least as unevenly as one to other: the sign test, exact."""
+    n = one + other
+    tail = sum(math.comb(n, k) for k in range(min(one, other) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def kept(run: Run) -> dict[str, Any] | None:
+    """What `Report.save` wrote into a run; None where nothing was. Raises PredictorError where it is damaged."""
+    if not (run.path / FILE).exists():
+        return None
+    try:
+        found = json.loads(run.read_extra(FILE))
+        sides = [found["model"], found["baseline"]]
+        if not all(each is None or (isinstance(each["name"], str) and 0 <= each["accuracy"] <= 1) for each in sides):
+            raise ValueError("the figures are none")
+        if not 0 < found["model"]["temperature"] < math.inf:
+            raise ValueError("the temperature is none")
+        return found
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise PredictorError(
+            f"{run.path / FILE} is damaged ({error}): delete it; `kakehashi train --resume {run.path}` writes it anew"
+        ) from error
+
+
 def report(run: Run, *, target: float = TARGET, part: str = "val", baseline: bool = True) -> Report:
     """Judge a run of a classifier of texts, and the baseline trained on the same texts.
 
@@ -215,6 +271,7 @@ def report(run: Run, *, target: float = TARGET, part: str = "val", baseline: boo
     """
     run.require("label")
     split, form = training.open_split(run.config), run.codec
+    training.open_sources(run.config, form, split)  # says whether the classes are those of the data
     rows = {"val": split.val}
     if part != "val":
         rows[part] = _rows_of(run, part)

@@ -6,7 +6,7 @@ from kakehashi import report as pages
 from kakehashi import texts
 from kakehashi.texts import t
 from kakehashi.work.predictor import certainty
-from kakehashi.work.predictor.judging import Judged, Report
+from kakehashi.work.predictor.judging import FEW, Judged, Report
 
 MUTED = pages.COLOURS["muted"][0]
 
@@ -37,6 +37,7 @@ def _figures(side: Judged) -> dict[str, str]:
         "threshold": "-" if side.threshold.value is None else f"{side.threshold.value:.3f}",
         "answered": f"{side.answered:.1%}",
         "precision": "-" if side.precision is None else f"{side.precision:.1%}",
+        "interval": "-" if side.precision_interval is None else "{:.1%} - {:.1%}".format(*side.precision_interval),
         "before": f"{before:.3f}",
         "after": f"{after:.3f}",
     }
@@ -49,7 +50,11 @@ def sentences(made: Report) -> list[str]:
         low, high = (100 * end for end in made.difference)
         if made.outcome == "baseline":
             low, high = -high, -low
-        said.append(t(f"predictor.outcome.{made.outcome}", baseline=made.sides[1].name, low=low, high=high))
+        only, other = made.alone
+        values = {"low": low, "high": high, "n": made.n, "only": only, "other": other}
+        said.append(t(f"predictor.outcome.{made.outcome}", baseline=made.sides[1].name, **values))
+    if few := [each.n_answered for each in made.sides if 0 < each.n_answered < FEW]:
+        said.append(t("predictor.few", n=min(few)))
     for each in made.sides:
         if each.threshold.value is None:
             said.append(t("predictor.never", name=each.name, target=made.target))
