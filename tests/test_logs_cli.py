@@ -138,6 +138,16 @@ def test_scan_names_each_defect_with_its_line(fitted, run, kakehashi):
     assert found["table"][0]["method"] == "both" and found["table"][0]["n_alarms"] == found["n_alarms"]
 
 
+def test_sessions_that_had_begun_before_the_log_are_counted_and_no_alarms(run, kakehashi, tmp_path):
+    events = logs_made.made(60, 2, start=LATER, first=1000, heartbeat=None)
+    cut = next(i for i, event in enumerate(events) if event.name == "query")
+    n_open = len({event.session for event in events[:cut]} & {event.session for event in events[cut:]})
+    log = logs_made.write(tmp_path / "cut.log", events[cut:])
+    _, out, err = kakehashi("logs", "scan", run, log, "--json")
+    assert said(out)["n_running"] == n_open > 0
+    assert f"had begun before the log does: {n_open}" in err
+
+
 def test_the_learnt_log_itself_has_no_alarm_but_for_numbers(fitted, run, kakehashi):
     # the counts of each session are known, so that the model alone cannot alarm
     folder, _, _ = fitted
@@ -337,6 +347,17 @@ def test_templates_that_are_mostly_seen_once_are_said_with_a_word_that_differs(m
     assert ("80 of 81. Words such as useraa differ most" in err) != masked
     path = err.partition("The rules that there are: ")[2].splitlines()[0].strip() if not masked else ""
     assert masked or Path(path).name == "masks.toml"
+
+
+@pytest.mark.parametrize(
+    "zone, shown", [("+09:00", "+09:00"), (" JST", "+09:00"), ("-0330", "-03:30"), ("Z", "Z"), ("", "")]
+)
+def test_times_are_shown_as_they_were_written(zone, shown):
+    from kakehashi.cli.logs import moment
+    from kakehashi.work.logs.stamps import Times
+
+    time = Times(datetime(2026, 12, 31)).read(f"2026-10-01 01:00:02,940{zone}")
+    assert moment(time) == f"2026-10-01 01:00:02{shown}"
 
 
 KINDS = ["binary", "unreadable", "empty", "torn", "encoding cp932", "undecodable", "nul", "long", "json", "quote"]

@@ -239,8 +239,9 @@ def test_alarms_that_new_lines_explain_are_ours_alone(tmp_path):
     (tmp_path / "a.log").write_text("one\n", encoding="utf-8")
     side = gate.Side(tmp_path / "a.log", lambda source, n_bytes: None)
     odd = [{"event", "both"}, {"event", "counts"}, {"both"}, set()]
-    list(side.judge([SimpleNamespace(odd=frozenset(each)) for each in odd]))
-    assert (side.n_sessions, side.explained) == (4, 1)
+    judged = [SimpleNamespace(odd=frozenset(each)) for each in odd]
+    list(side.judge(SimpleNamespace(judge=lambda sessions: judged, n_running=2), []))
+    assert (side.n_sessions, side.explained, side.running) == (4, 1, 2)
 
 
 def test_a_torn_line_is_no_line_of_another_system(before, tmp_path):
@@ -251,6 +252,17 @@ def test_a_torn_line_is_no_line_of_another_system(before, tmp_path):
     found = [gate.compare(before[0], tmp_path / f"{name}.log", run=before[1]) for name in ("whole", "torn")]
     assert [(each.n["after"].lines, each.new_templates, each.verdict) for each in found] == [(len(after), [], PASS)] * 2
     assert "torn" in {note.kind for note in found[1].notes}
+
+
+def test_sessions_that_had_begun_before_the_log_are_said(before, tmp_path, spoken):
+    spoken("en")
+    after = made.made(100, 20, start=made.START + DAY, first=10_000)
+    cut = next(i for i, event in enumerate(after) if event.name == "query")
+    made.write(tmp_path / "cut.log", after[cut:])
+    found = gate.compare(before[0], tmp_path / "cut.log", run=before[1])
+    n_open = len({event.session for event in after[:cut]} & {event.session for event in after[cut:]})
+    assert found.n["after"].running == n_open > 0
+    assert f"not judged: 0 before, {n_open} after" in gate_page.page(found).html()
 
 
 def test_too_few_sessions_to_fit_on_cannot_tell_in_one_line(tmp_path, kakehashi):
@@ -382,7 +394,7 @@ def full():
     )
     many = rates.compare(1234, 123_456, 234_567, 1_234_567)
     facts = gate.Facts(
-        ("/log/" + "release-" * 20,), 1234, 123_456_789, 1_234_567, "2026-10-05T09:00", "2026-10-06T09:00", 0.1
+        ("/log/" + "release-" * 20,), 1234, 123_456_789, 1_234_567, "2026-10-05T09:00", "2026-10-06T09:00", 0.1, 123_456
     )
     changed = [gate.Rate(LINES[i % 3], 123_456, 456_789, ratio, 1e-9, False) for i in range(30)]
     new = [Reason("new", {"level": "CRITICAL", "count": 1_234_567, "template": line}) for line in LINES * 3]

@@ -170,6 +170,8 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
     say_read(reading.notes, found.n_lines + detector.outside.total() + len(detector.torn))
     say_torn(detector.torn)
     say_outside(detector.outside)
+    if detector.n_running:
+        console.say(t("logs.scan.running", n=detector.n_running))
     if found.n_sessions:
         columns = ["method", "alarms", "share", "per_1000", "held_out"]
         console.say()
@@ -191,6 +193,7 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
     say_waiting(detector)
     new = [pending(each) for each in detector.pending]
     left_out = {"outside": dict(detector.outside), "torn": list(map(place, detector.torn))}
+    left_out["n_running"] = detector.n_running
     console.result({"run": str(run), **reading.facts(), **found.to_dict(), **left_out, "new": new})
     detector.note_pending()  # now: a disk that is full takes no result away
     if found.n_alarms:
@@ -482,8 +485,8 @@ def place(record: "Record | Kept") -> str:
 
 
 def moment(time: Any) -> str:
-    """A time to the second; in UTC with a Z, a local one without."""
-    return f"{time:%Y-%m-%d %H:%M:%S}{'Z' if time.tzinfo else ''}"
+    """A time to the second, in the zone that was written, if one was."""
+    return time.isoformat(" ", "seconds").replace("+00:00", "Z")
 
 
 def size(n_bytes: int) -> str:

@@ -34,6 +34,7 @@ from kakehashi.work.logs.errors import LogError, TooFew
 from kakehashi.work.logs.lines import Note, Notes, find_files
 from kakehashi.work.logs.rates import Blocks, Ratio
 from kakehashi.work.logs.records import Record, read
+from kakehashi.work.logs.sessions import Session
 
 SESSIONS = 30  # fewer on a side are too little
 UNNOTICED = 0.25  # so large a share of the sessions may alarm, and chance would explain it: too little as well
@@ -138,6 +139,7 @@ class Facts:
     first: str | None  # ISO 8601
     last: str | None
     unmatched: float  # share of the lines that no template of the detector covers
+    running: int  # sessions that had begun before the log: the order of their events is not judged
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ class Side:
         self.notes = Notes(progress=progress)
         self.files = find_files(self.paths, self.notes)
         self.lines, self.sessions = Blocks(), Blocks()
-        self.n_sessions = self.explained = 0
+        self.n_sessions = self.explained = self.running = 0
         self.seconds: list[float] = []  # the times of every nth line
 
     def read(self, detector: Detector, strangers: Strangers, **reading: Any) -> Iterator[Record]:
@@ -242,13 +244,14 @@ class Side:
                     self.seconds, every = self.seconds[::2], every * 2
             yield record
 
-    def judge(self, judged: Iterable[Judged]) -> Iterator[Judged]:
-        """The judged sessions, each counted under the methods to which it is odd."""
-        for each in judged:
+    def judge(self, detector: Detector, sessions: Iterable[Session]) -> Iterator[Judged]:
+        """The sessions judged, each counted under the methods to which it is odd."""
+        for each in detector.judge(sessions):
             self.n_sessions += 1
             self.sessions.add(each.odd)
             self.explained += OURS in each.odd and EVENT in each.odd
             yield each
+        self.running = detector.n_running
 
     def overlaps(self, other: "Side") -> bool:
         """Whether most of both is of the same time: a clock that is wrong now and then does not matter."""
@@ -261,7 +264,7 @@ class Side:
         unmatched = sum(count for key, count in self.lines.total().items() if isinstance(key, int) and key <= 0)
         first, last = (time and time.isoformat() for time in (self.notes.first, self.notes.last))
         paths, n_lines = tuple(map(str, self.paths)), self.lines.n
-        return Facts(paths, len(self.files), n_lines, self.n_sessions, first, last, unmatched / n_lines)
+        return Facts(paths, len(self.files), n_lines, self.n_sessions, first, last, unmatched / n_lines, self.running)
 
 
 def compare(
@@ -296,12 +299,12 @@ def compare(
     strangers = Strangers(detector.drain)
     sessions = detector.sessions(old.read(detector, strangers, **reading))
     if run:
-        for _ in old.judge(detector.judge(sessions)):
+        for _ in old.judge(detector, sessions):
             pass
     else:  # it has learnt these: their alarms would say nothing
         old.n_sessions = sum(1 for _ in sessions)
     sessions = detector.sessions(new.read(detector, strangers, **reading))
-    ranking = alarms.rank(new.judge(detector.judge(sessions)), detector, budget)
+    ranking = alarms.rank(new.judge(detector, sessions), detector, budget)
     for side in (old, new):
         if not side.lines.n:
             raise LogError(f"no line in {', '.join(map(str, side.paths))}: name a folder or a file with logs")

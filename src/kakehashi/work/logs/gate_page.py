@@ -162,6 +162,8 @@ def remarks(found: Comparison) -> list[str]:
     """What could not be read, cost, privacy, how to read the page, and with what it was made."""
     notes = [sentence(each, code(Path(each.source).name, NAME)) for each in found.notes[:NOTES]]
     over = len(found.notes) - NOTES
+    if sum(running := [found.n[name].running for name in ("before", "after")]):
+        notes.append(t("gate.running", before=number(running[0]), after=number(running[1])))
     cost = found.cost
     memory = t("gate.memory", peak=number(cost.peak_mib)) if cost.peak_mib else ""
     return [
