@@ -360,6 +360,17 @@ def test_times_are_shown_as_they_were_written(zone, shown):
     assert moment(time) == f"2026-10-01 01:00:02{shown}"
 
 
+@pytest.mark.parametrize(
+    "zone, shown", [("+09:00", "+09:00"), (" JST", "+09:00"), ("-0330", "-03:30"), ("Z", "Z"), ("", "")]
+)
+def test_times_are_shown_as_they_were_written(zone, shown):
+    from kakehashi.cli.logs import moment
+    from kakehashi.work.logs.stamps import Times
+
+    time = Times(datetime(2026, 12, 31)).read(f"2026-10-01 01:00:02,940{zone}")
+    assert moment(time) == f"2026-10-01 01:00:02{shown}"
+
+
 KINDS = ["binary", "unreadable", "empty", "torn", "encoding cp932", "undecodable", "nul", "long", "json", "quote"]
 
 

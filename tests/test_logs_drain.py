@@ -287,7 +287,7 @@ def test_parameters_carry_the_name_of_their_mask_or_are_words():
         ("3件", "<*>件"),
         ("１２", "<*>"),
         ("[JOB200025]", "[<*>]"),
-        ("A-000123", "<*>"),
+        ("A-000123", "A-<*>"),
         ("取引TX12345を", "取引<*>を"),
         ("utf8", "utf8"),
         ("sha256", "sha256"),

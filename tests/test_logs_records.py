@@ -78,6 +78,7 @@ def test_a_time_is_read_as_it_was_written(moment, form):
     text = str(int(moment.timestamp())) if form == "EPOCH" else moment.strftime(form)
     expected = moment.astimezone(UTC) if "%z" in form or form == "EPOCH" else moment.replace(tzinfo=None)
     assert Times(LATEST).read(text) == expected
+    assert "%z" not in form or Times(LATEST).read(text).isoformat() == moment.isoformat()  # not only the same moment
     (record,) = parsed(f"{text} disk is full")
     assert (record.time, record.message) == (expected, "disk is full")
 

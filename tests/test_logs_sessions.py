@@ -209,6 +209,20 @@ def test_blocks_of_hdfs_are_proposed_and_group_every_line(data_dir):
     assert all(session.key in r.message for session in found for r in session.records)
 
 
+@pytest.mark.parametrize("name", ["ジョブID", "ジョブ番号", "取引No", "伝票No.", "リクエスト_id", "トランザクションＩＤ"])
+def test_fields_that_name_a_session_in_japanese_are_proposed(name):
+    records = [record("処理しました", i, **{name: f"t{i // 3}", "部署番号": "7", "ジョブ名": "締め"}) for i in range(30)]
+    (best,) = propose_keys(records)
+    assert (best.name, best.kind, best.n_sessions) == (name, "field", 10)
+
+
+def test_ids_in_brackets_are_proposed_and_threads_are_not():
+    records = [record(f"[JOB{200000 + i // 3}] [main] [worker-1] [exec-12] started", i) for i in range(30)]
+    (best,) = propose_keys(records)
+    assert (best.name, best.kind, best.n_sessions) == ("bracket", "pattern", 10)
+    assert best.key(records[0]) == ["JOB200000"]
+
+
 def test_fields_that_name_a_session_are_proposed():
     records = [record(f"step {i}", i, trace_id=f"t{i // 3}", service="shop") for i in range(30)]
     (best,) = propose_keys(records)

@@ -31,10 +31,12 @@ PATTERNS = {
     "job": r"\bjob_\d+_\d+",
     "application": r"\bapplication_\d+_\d+",
     "uuid": rf"\b{_ID}\b",
+    "bracket": r"\[([A-Za-z]+-?\d{4,})\]",  # [JOB200025]
     "process": r"\[(\d+)\]",
 }
 FIELDS = re.compile(
     r"(?i)(?:trace|req|request|session|correlation|transaction|block|job|user|thread|process)[ ._-]?id$|pid$"
+    r"|(?:ジョブ|要求|リクエスト|セッション|取引|トランザクション|伝票)[ _]?(?:id|ＩＤ|番号|no\.?)$"
 )
 
 

@@ -1,6 +1,6 @@
 """Times and levels as they stand in logs: found, read, and cut out of the message.
 
-A time with a zone becomes UTC; one without stays naive, which means local to the machine that wrote it.
+A time with a zone keeps it; one without stays naive, which means local to the machine that wrote it.
 """
 
 import re
@@ -125,19 +125,17 @@ def _moment(found: re.Match[str], latest: datetime) -> datetime | None:
         # a log of December is read in January
         if year is None and time > latest:
             time = time.replace(year=latest.year - 1)
-        return _utc(time, part.get("zone"))
+        return time.replace(tzinfo=_zone(part.get("zone")))
     except (ValueError, OverflowError):
         return None
 
 
-def _utc(time: datetime, zone: str | None) -> datetime:
-    if not zone:
-        return time
-    if zone[0] not in "+-":
-        offset = timedelta(hours=9 if zone == "JST" else 0)
-    else:
-        offset = timedelta(hours=int(zone[:3]), minutes=int(zone[0] + zone[-2:]))
-    return time.replace(tzinfo=timezone(offset)).astimezone(UTC)
+def _zone(name: str | None) -> timezone | None:
+    if not name:
+        return None
+    if name[0] not in "+-":
+        return timezone(timedelta(hours=9)) if name == "JST" else UTC
+    return timezone(timedelta(hours=int(name[:3]), minutes=int(name[0] + name[-2:])))
 
 
 def find_level(line: str) -> Found | None:
