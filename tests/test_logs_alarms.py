@@ -25,7 +25,7 @@ BAD_SESSIONS = {str(number) for numbers in BAD.values() for number in numbers}
 def detector(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alarms")
     log = logs_made.write(folder / "normal.log", logs_made.made(N, 1))
-    return Detector.fit(log, root=folder, steps=200)
+    return Detector.fit(log, root=folder, steps=150)
 
 
 @pytest.fixture(scope="module")

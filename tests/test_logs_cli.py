@@ -22,7 +22,7 @@ from kakehashi.work.logs.wording import sentence
 N = 120
 LATER = logs_made.START + timedelta(days=30)
 BAD = {"missing": {1001, 1002}, "early": {1010}, "new": {1020, 1021, 1022}, "slow": {1030}}
-FIT = ("--steps", 200, "--json")
+FIT = ("--steps", 100, "--json")
 METHODS = {"both", "model", "parameter", "event", "length", "event or length", "counts", "sequence", "2-gram", "forest"}
 
 
@@ -179,8 +179,8 @@ def test_alarms_are_said_in_sentences_within_the_width(fitted, run, kakehashi):
     folder, _, _ = fitted
     code, out, _ = kakehashi("logs", "scan", run, folder / "odd.log")
     assert code == 1
-    for sentence in ("never seen", "Expected instead:", "nearest normal session", "- Query for req-<*>", "3 alike"):
-        assert sentence in out, sentence
+    for words in ("never seen", "Expected instead:", "nearest normal session", "- Query for req-<*>", "3 alike"):
+        assert words in out, words
     assert "The number" in out and "kakehashi logs accept" in out
     assert all(len(line) <= 80 for line in out.splitlines() if line.startswith("   "))
 
@@ -201,8 +201,8 @@ def test_japanese_words_pass_a_cp932_pipe(fitted, run, monkeypatch):
     monkeypatch.setenv("KAKEHASHI_LANG", "ja")
     code, out, err = in_this_process("logs", "scan", run, folder / "odd.log", encoding="cp932")
     assert code == 1 and not err and "?" not in out.replace("<?>", ""), err
-    for sentence in ("警報: ", "代わりに予想していたもの", "最も近い正常セッション", "取り置き分", "初めて見る"):
-        assert sentence in out, sentence
+    for words in ("警報: ", "代わりに予想していたもの", "最も近い正常セッション", "取り置き分", "初めて見る"):
+        assert words in out, words
 
 
 def test_templates_are_learnt_when_a_person_says_so(fitted, run, kakehashi):
@@ -347,17 +347,6 @@ def test_templates_that_are_mostly_seen_once_are_said_with_a_word_that_differs(m
     assert ("80 of 81. Words such as useraa differ most" in err) != masked
     path = err.partition("The rules that there are: ")[2].splitlines()[0].strip() if not masked else ""
     assert masked or Path(path).name == "masks.toml"
-
-
-@pytest.mark.parametrize(
-    "zone, shown", [("+09:00", "+09:00"), (" JST", "+09:00"), ("-0330", "-03:30"), ("Z", "Z"), ("", "")]
-)
-def test_times_are_shown_as_they_were_written(zone, shown):
-    from kakehashi.cli.logs import moment
-    from kakehashi.work.logs.stamps import Times
-
-    time = Times(datetime(2026, 12, 31)).read(f"2026-10-01 01:00:02,940{zone}")
-    assert moment(time) == f"2026-10-01 01:00:02{shown}"
 
 
 @pytest.mark.parametrize(
