@@ -203,6 +203,19 @@ def test_of_a_file_that_is_copied_and_emptied_the_rest_is_read_from_the_copy(pac
     assert watched.told == [("emptied", "app.log")]
 
 
+def test_a_torn_line_goes_on_in_the_copy_though_the_new_file_begins_alike(tmp_path):
+    path = tmp_path / "app.log"
+    path.write_bytes(b"INFO ")
+    watched = Watched(path, from_start=True)
+    assert watched.settled() == []
+    append(path, "one")
+    assert watched.follower._files[0].source.is_overwritten() is False
+    shutil.copy(path, tmp_path / "app.log.1")
+    os.truncate(path, 0)
+    append(path, "INFO two")
+    assert watched.settled() == ["one", "two"]
+
+
 def test_a_file_that_is_emptied_and_soon_longer_than_before_is_read_from_its_beginning(tmp_path):
     path = tmp_path / "app.log"
     append(path, "one")

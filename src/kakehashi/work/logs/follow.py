@@ -1,7 +1,7 @@
 """Log files that grow, followed: their records as they are written, none lost and none twice.
 
 A file may not be there yet, may be renamed and begun anew, or copied and emptied (both are rotations), may end within a
-line or a record. What is not seen: a file that comes and goes between two looks, and what was written and emptied
+line or a record; the system may refuse it for a while. What is not seen: a file that comes and goes between two looks, and what was written and emptied
 between them without a copy.
 """
 
@@ -244,6 +244,7 @@ class _Source:
         self._at = 0  # bytes read
         self._mark = b""  # the last of them
         self._grown = clock()  # when it was last seen to grow
+        self._written = 0  # when it was last written to, by its own file system, as far as it was read
         self._settled = True  # whether the parser was told that nothing follows
 
     def skip(self) -> None:
@@ -272,6 +273,7 @@ class _Source:
         """The records that are whole by what the file has more than at the last time."""
         self._parser.times.latest = datetime.now() + timedelta(days=1)
         self._file.seek(self._at)
+        self._written = os.fstat(self._file.fileno()).st_mtime_ns
         yield from self._read(self._file)
         if self.is_quiet(QUIET):
             yield from self.settle()
@@ -294,15 +296,19 @@ class _Source:
     def read_copy(self) -> Iterator[Record]:
         """Of a file that was copied and emptied, what the copy has more than was read; nothing where there is none."""
         try:
-            siblings = [path for path in self.path.parent.iterdir() if path.name.startswith(self.path.stem)]
-            for path in sorted(siblings, key=lambda path: path.stat().st_mtime, reverse=True):
-                if path != self.path and path.is_file():
-                    with open_file(path) as copy:
-                        if self._is_in(copy):
-                            yield from self._read(copy)
-                            return
+            for path in self._siblings():
+                with open_file(path) as copy:
+                    if self._is_in(copy):
+                        yield from self._read(copy)
+                        return
         except (OSError, EOFError, zlib.error):  # somebody moves or packs it meanwhile
             return
+
+    def _siblings(self) -> list[Path]:
+        """What may be a copy, the newest first."""
+        near = [path for path in self.path.parent.iterdir() if path.name.startswith(self.path.stem)]
+        files = [path for path in near if path != self.path and path.is_file()]
+        return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def close(self) -> Iterator[Record]:
         """What is still open. The file is closed."""
@@ -327,7 +333,22 @@ class _Source:
 
     def is_overwritten(self) -> bool:
         """Whether it no longer holds what was read: it was emptied, and perhaps written to since."""
-        return not self._is_in(self._file)
+        return not self._is_in(self._file) or self._is_torn_elsewhere()
+
+    def _is_torn_elsewhere(self) -> bool:
+        """Whether all that was read is the beginning of a line, which goes on in a copy made since, and not here: lines
+        begin alike."""
+        if not 0 < self._at == len(self._mark) or b"\n" in self._mark or not (here := self._file.read(MARK)):
+            return False
+        try:
+            for path in self._siblings():
+                if path.stat().st_mtime_ns >= self._written and path.name.startswith(self.path.name):
+                    with open_file(path) as copy:
+                        if self._is_in(copy) and (there := copy.read(MARK)):
+                            return not (there.startswith(here) or here.startswith(there))
+        except (OSError, EOFError, zlib.error):  # see read_copy
+            return False
+        return False
 
     def is_replaced(self) -> bool:
         """Whether its path names another file by now, or none."""
