@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -133,6 +134,25 @@ def test_a_reader_that_leaves_early_is_no_error(tool):
         process.stdin.write(b'"card"\n' * 3)
         process.stdin.close()
         assert (process.wait(30), process.stderr.read()) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only where there is a /dev/full")
+def test_a_full_disk_is_one_line(tool):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command(tool), input=b'"card"\n', stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1 and done.stderr.startswith(b"tool.py: ") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only where Ctrl-C is a signal that one process can be sent")
+def test_ctrl_c_ends_it_without_a_traceback(tool):
+    with subprocess.Popen(
+        command(tool), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b'"card"\n')
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(30), process.stderr.read()) == (130, b"")
 
 
 def test_it_is_a_function_too(tool):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import torch
 from kakehashi import Mistake, cli, inference, models, tokenizers, training
 from kakehashi.data import Batch, tables
 from kakehashi.data.tables import Form, Labelled
+from kakehashi.inspection.sides import compare
 from kakehashi.runs import Run, RunError
 from kakehashi.tokenizers import BPETokenizer, CharTokenizer
 from kakehashi.training import TorchEngine, TrainingError, tasks
+from kakehashi.work import predictor
 
 TOPICS = {
     "カード": ("カードを紛失しました", "カードが届きません", "カードの暗証番号を忘れた", "ｶｰﾄﾞを止めてください"),
@@ -73,7 +76,7 @@ def test_a_run_keeps_what_it_takes_to_read_texts_again(run, csv):
     assert run.private and form.classes == tuple(sorted(TOPICS)) and run.model_config.n_classes == 3
     assert run.model_config.vocab_size == form.tokenizer.vocab_size
     split = training.open_split(config)
-    assert split.said == {"empty": 2, "torn": 0, "both": 0, "alone": 0}
+    assert split.said == {"empty": 2, "torn": 0, "both": 0, "alike": 0, "alone": 0}
     # no text that is validated on has a say in the tokens
     learnt = type(form.tokenizer).train([row.text for row in split.train], 8000)
     assert learnt.to_dict() == form.tokenizer.to_dict()
@@ -246,6 +249,19 @@ def test_a_learners_language_model_classifies_as_it_stands(letters, chars, tmp_p
     )
 
 
+def test_a_learners_encoder_is_compared_with_the_reference(run, tmp_path):
+    code = Path(models.find("encoder").path).read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    drawn = compare("encoder", str(tmp_path / "mine.py"))
+    assert drawn.kind == "tokens" and drawn.found.equal
+    read = compare(str(run.path), str(tmp_path / "mine.py"), text="カードが届きません")
+    assert read.kind == "text" and read.shape[0] == 1 and read.found.equal
+    (tmp_path / "mine.py").write_text(code.replace("F.relu(self.linear", "F.gelu(self.linear"), encoding="utf-8")
+    assert not compare("encoder", str(tmp_path / "mine.py")).found.equal
+    with pytest.raises(Mistake, match="a text needs a tokenizer"):
+        compare("encoder", str(tmp_path / "mine.py"), text="カード")
+
+
 # --- Mistakes ---
 
 
@@ -276,6 +292,7 @@ def test_a_mistake_is_one_line(csv, model, options, words):
 
 def test_what_classifies_follows_from_the_data(csv):
     assert training.plan(None, csv, **(TINY | {"steps": 1})).config.model.name == "encoder"
+    assert training.plan(None, "digits", steps=1).config.model.name == "resnet"
     assert training.plan(None, "digits", task="classify", steps=1).config.model.name == "resnet"
     with pytest.raises(Mistake, match="digits holds no texts with classes"):
         training.plan("encoder", "digits")
@@ -286,6 +303,38 @@ def test_a_run_says_what_it_is_not_for(run, tmp_path):
         _ = run.tokenizer
     with pytest.raises(Mistake, match="has no part 'test'"):
         training.open_test(run.config, run.codec)
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda form: form["classes"].pop(), "2 classes"),
+        (lambda form: form["classes"].append("zz"), "4 classes"),
+        (lambda form: form["tokenizer"]["tokens"].append("zzq"), "and the model has"),
+        (lambda form: form["tokenizer"]["tokens"].pop(), "and the model has"),
+        (lambda form: form.update(length=form["length"] + 1), "length must be"),
+    ],
+)
+def test_a_form_of_another_size_than_its_model_gives_a_line_not_a_class(run, tmp_path, change, why):
+    damaged = shutil.copytree(run.path, tmp_path / "run")
+    form = json.loads((damaged / "texts.json").read_text(encoding="utf-8"))
+    change(form)
+    (damaged / "texts.json").write_text(json.dumps(form), encoding="utf-8")
+    with pytest.raises(RunError, match=f"texts.json: .*{why}") as caught:
+        _ = Run.open(damaged).form
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_that_are_not_those_of_the_data_are_not_measured(run, tmp_path):
+    damaged = shutil.copytree(run.path, tmp_path / "run")
+    form = json.loads((damaged / "texts.json").read_text(encoding="utf-8"))
+    form["classes"].reverse()
+    (damaged / "texts.json").write_text(json.dumps(form), encoding="utf-8")
+    opened = Run.open(damaged)
+    with pytest.raises(TrainingError, match="it is another run's"):
+        training.open_sources(opened.config, opened.codec)
+    with pytest.raises(TrainingError, match="it is another run's"):
+        predictor.report(opened, baseline=False)
 
 
 def test_weights_that_are_no_numbers_give_a_line_not_a_class(run):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from predictor_cases import PARTS, STRANGERS, clinc, trained_run
 
 from kakehashi import training
+from kakehashi.cli import models
 from kakehashi.data import tables
 from kakehashi.runs import Run, RunError
 from kakehashi.work import predictor
@@ -230,6 +231,25 @@ def test_a_run_is_judged_beside_its_baseline_and_keeps_what_was_found(trained, t
     assert kept["model"]["accuracy"] == made.model.accuracy and kept["baseline"]["name"].startswith("TF-IDF")
     assert b"<svg" in trained.read_extra("plots/reliability.html")
     assert trained.metrics() == found
+    predictor.report(trained, baseline=False).save(trained)  # as `train --resume --no-baseline` does
+    assert judging.kept(trained)["baseline"] == kept["baseline"]
+    (trained.path / "predictor.json").write_text("[]", encoding="utf-8")
+    made.save(trained)  # what was damaged is whole again
+    assert judging.kept(trained) == kept
+
+
+def test_classify_answers_with_the_temperature_that_was_found(trained, capsys):
+    made = predictor.report(trained, baseline=False)
+    path = trained.path / "predictor.json"
+    made.save(trained)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(f'"temperature": {made.model.temperature}', '"temperature": 3.5')
+    )
+    models.classify_texts(Run.open(trained.path), ["my card"], "cpu")
+    said = capsys.readouterr().out
+    made.save(trained)
+    expected = certainty.softmax(judging.answers_of(trained)(["my card"]), 3.5).max()
+    assert f"card {expected:.1%}" in said
 
 
 def test_texts_of_no_class_are_left_to_a_person_more_often(trained):

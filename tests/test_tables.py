@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kakehashi.data import DataError, tables, training_texts
 from kakehashi.data.batches import IGNORE
 from kakehashi.data.tables import Form, Labelled, Row, Table
+from kakehashi.data.text import _is_short_cp932
 from kakehashi.tokenizers import BPETokenizer, CharTokenizer, WordPieceTokenizer
 
 ROWS = [
@@ -79,6 +80,77 @@ def test_a_tsv_has_tabs_and_json_lines_have_keys(tmp_path):
     path.write_text("\n\n".join(map(json.dumps, values)), encoding="utf-8")
     found = tables.read(path)
     assert (found.texts, found.labels) == (("a\nb", "残高", "c"), ("x", "3", "true"))
+
+
+def test_labels_that_only_look_alike_stay_apart_and_are_counted():
+    names = ["Card", "card", "ｶｰﾄﾞ", "カード", "one  card", "one card", "money"]
+    split = table([(f"text {i}", names[i % 7]) for i in range(70)]).split()
+    assert split.said["alike"] == 6 and len(split.classes) == 7
+
+
+def test_white_space_makes_no_other_text():
+    assert len({tables.same(text) for text in ("a b", "a  b", " a\u3000b", "A\nB\t")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (r'{"text": "bad \ud83d text", "label": "x"}', r"line 3: 'text' has half a character, '\ud83d'"),
+        (r'{"text": "a", "label": "\udfff"}', r"line 3: 'label' has half a character, '\udfff'"),
+        ('{"text": "a", "label": ["x"]}', "line 3: 'label' must be one label, got \"['x']\""),
+        ('{"text": "a", "label": {"x": 1}}', "line 3: 'label' must be one label"),
+    ],
+)
+def test_what_is_wrong_in_a_line_of_json_is_named_with_its_line(tmp_path, line, why):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "b", "label": "x"}\n{"text": "c", "label": "y"}\n' + line, encoding="utf-8")
+    assert why in refused(path)
+
+
+def test_a_label_that_is_no_number_is_empty(tmp_path):
+    path = tmp_path / "t.jsonl"
+    labels = ["NaN", "1", "Infinity", "2", "-Infinity"]
+    path.write_text("".join(f'{{"text": "t", "label": {label}}}\n' for label in labels), encoding="utf-8")
+    found = tables.read(path)
+    assert (found.labels, found.n_empty) == (("1", "2"), 3)
+
+
+def test_an_array_of_json_is_told_how_to_be_lines(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('[{"text": "a", "label": "b"}]', encoding="utf-8")
+    assert "write it so, as a .jsonl" in refused(path)
+
+
+SYLLABLES = [*"ｱｲｳｴｵﾅﾆﾇﾈﾉﾏﾐﾑﾒﾓﾗﾘﾙﾚﾛﾝ", "ｶﾞ", "ﾄﾞ", "ﾌﾟ", "ｰ", "ｯﾄ", "ｼｮ"]
+
+
+@given(st.lists(st.lists(st.sampled_from(SYLLABLES), min_size=2, max_size=5).map("".join), min_size=2, max_size=5))
+def test_short_half_width_kana_are_read(tmp_path_factory, words):
+    content = "text,label\n" + "".join(f"{word}が届かない,{'ab'[i % 2]}\n" for i, word in enumerate(words))
+    path = tmp_path_factory.getbasetemp() / "kana.csv"
+    path.write_bytes(content.encode("cp932"))
+    assert tables.read(path).texts == tuple(f"{word}が届かない" for word in words)
+
+
+LATIN = [
+    "élève à l'école",
+    "«DÉJÀ VU»",
+    "Señor Muñoz, ¿qué?",
+    "Müller fährt Straße",
+    "ÅNGSTRÖM",
+    "café",
+    "naïve",
+    "£5 ½",
+]
+
+
+@given(st.lists(st.sampled_from(LATIN), min_size=1, max_size=6).map(" ".join), st.integers(0, 9))
+def test_other_encodings_do_not_become_japanese(text, cut):
+    assert not _is_short_cp932(text.encode("latin-1"))
+    torn = ("残高が違う、カード" + text).encode("utf-8")
+    assert not _is_short_cp932(torn[: 20 - cut] + torn[21:])
+    assert not _is_short_cp932("élève, père, été".encode()[cut:] + b"\xc9")
+    assert not _is_short_cp932("カードが届きません、残高が合わない"[cut:].encode("euc_jp"))
 
 
 def test_rows_without_text_or_label_and_torn_rows_are_left_out_and_counted(tmp_path):
@@ -216,7 +288,7 @@ def test_a_tenth_of_each_class_is_validated_on_and_one_text_of_a_small_class():
     assert Counter(row.label for row in split.val) == {"big": 10, "small": 1}
     assert Counter(row.label for row in split.train) == {"big": 90, "small": 1, "alone": 1}
     assert split.classes == ("alone", "big", "small")
-    assert split.said == {"empty": 3, "torn": 4, "both": 0, "alone": 1}
+    assert split.said == {"empty": 3, "torn": 4, "both": 0, "alike": 0, "alone": 1}
     assert split.name == "by text in each class, seed 1337, 90/10"
     assert table(rows).split(1).val != split.val
 
@@ -310,13 +382,29 @@ def test_a_form_is_written_and_read_back(tmp_path, tokenizer):
 
 @pytest.mark.parametrize(
     "change",
-    [{"format": 2}, {"kind": "images"}, {"length": 0}, {"classes": ["x"]}, {"classes": None}, {"tokenizer": 1}],
+    [
+        {"format": 2},
+        {"kind": "images"},
+        {"length": 0},
+        {"length": "7"},
+        {"length": float("inf")},
+        {"classes": ["x"]},
+        {"classes": None},
+        {"classes": "abc"},
+        {"classes": ["x", 1]},
+        {"tokenizer": 1},
+    ],
 )
 def test_what_is_no_form_is_refused(tmp_path, change):
     path = tmp_path / "texts.json"
     path.write_text(json.dumps(FORM.to_dict() | change), encoding="utf-8")
     with pytest.raises(DataError, match="texts.json: this is not the form of texts"):
         tables.load_form(path)
-    path.write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match="is not JSON"):
-        tables.load_form(path)
+    for content in ("{", "", "[" * 100_000):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match="is not JSON"):
+            tables.load_form(path)
+    for content in ("[]", "null"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(DataError, match="is not the form of texts"):
+            tables.load_form(path)

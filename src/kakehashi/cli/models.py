@@ -102,7 +102,7 @@ def train(
         sources = training.open_sources(made.config, made.codec, parts)
     else:
         plan = training.plan(
-            model or (None if task == "classify" else "gpt2"),
+            model or (None if task == "classify" or training.tasks.has_classes(data) else "gpt2"),
             data,
             task=task,
             text=text,
@@ -255,12 +255,17 @@ def classify_texts(run: "Run", texts: list[str] | None, device: str) -> None:
     """The likeliest classes of the texts, or of each line of standard input."""
     from kakehashi.cli.samples import short
     from kakehashi.inference import classify_texts
+    from kakehashi.work.predictor import judging
 
+    judged = judging.kept(run)
+    temperature = judged["model"]["temperature"] if judged else 1.0
     found = []
     with run.learners_code():
         model = run.load_model()
         for some in [texts] if texts else lines_of_stdin():
-            for text, answer in zip(some, classify_texts(model, run.form, some, device), strict=True):
+            for text, answer in zip(
+                some, classify_texts(model, run.form, some, device, temperature=temperature), strict=True
+            ):
                 console.say(f"{short(text, 60)}: {likely(answer)}")
                 found.append({"text": text, "classes": listed(answer)})
     console.result({"run": str(run.path), "texts": found})

@@ -12,8 +12,10 @@ Labelled(parts.train, form).batch(step=0, batch_size=32, seed=1337)       # Batc
 import csv
 import hashlib
 import json
+import math
 import os
 import random
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +37,7 @@ from kakehashi.tokenizers import Tokenizer, TokenizerError
 DELIMITERS = ",;\t"
 LINES = (".jsonl", ".ndjson")
 MOST_CLASSES = 1000
+HALF = re.compile("[\ud800-\udfff]")  # of a character beyond 16 bits
 FEW = 10  # rows a class: labels that are numbers and have fewer are amounts, not classes
 LONGEST = 512  # tokens of a text, END included
 COVERED = 0.99  # the share of the training texts that is read whole
@@ -53,8 +56,8 @@ class TableSplit(Split[Row]):
     """Rows to train on and to validate on. classes: all of both, sorted. said: what a person should know, counted.
 
     said: "empty": rows left out, without text or label; "torn": rows left out, of more or fewer cells than the first
-    line; "both": texts that stand there with several labels; "alone": classes with too few texts
-    to set one aside, so that nothing of them is validated on.
+    line; "both": texts that stand there with several labels; "alike": classes that are the `same` as another but for
+    how they are written; "alone": classes with too few texts to set one aside, so that nothing of them is validated on.
     """
 
     classes: tuple[str, ...] = ()
@@ -132,6 +135,7 @@ class Table:
             "empty": self.n_empty,
             "torn": self.n_torn,
             "both": sum(len(rows) > 1 for rows in labels.values()),
+            "alike": len(self.classes) - sum(n == 1 for n in Counter(map(same, self.classes)).values()),
             "alone": len(set(self.classes) - {row.label for row in val}),
         }
         return TableSplit(train, val, name, self.classes, said)
@@ -315,8 +319,8 @@ def outside(part: str) -> tuple[str, ...]:
 
 
 def same(text: str) -> str:
-    """What texts have in common that a person takes for one: width, case and white space around do not count."""
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+    """What texts have in common that a person takes for one: width, case and how much white space do not count."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _clinc() -> tuple[Path, dict[str, tuple[Row, ...]]]:
@@ -332,6 +336,8 @@ def _file(path: Path, text: str, label: str, encoding: str | None = None) -> Tab
         raise DataError(
             f"there is no file {str(path)!r}, and no table of that name: the tables are {sets.names('table')}"
         )
+    if path.suffix.lower() == ".json":
+        raise DataError(f"{path}: of JSON, JSON lines are read, an object {{...}} a line: write it so, as a .jsonl")
     raw = read_bytes(path)
     content, seen = decode(raw, path, encoding)
     cut = _objects if path.suffix.lower() in LINES else _cells
@@ -399,8 +405,20 @@ def _objects(content: str, path: Path, wanted: tuple[str, str]) -> Iterator[tupl
         cells = [value.get(name) for name in wanted]
         if not isinstance(cells[0], str | None):
             raise DataError(f"{path}, line {number}: {wanted[0]!r} must be a text, got {str(cells[0])[:80]!r}")
-        said = ["" if each is None else each if isinstance(each, str) else json.dumps(each) for each in cells]
+        if isinstance(cells[1], list | dict):
+            raise DataError(f"{path}, line {number}: {wanted[1]!r} must be one label, got {str(cells[1])[:80]!r}")
+        said = [_said(each) for each in cells]
+        for name, each in zip(wanted, said, strict=True):
+            if half := HALF.search(each):
+                raise DataError(f"{path}, line {number}: {name!r} has half a character, {half[0]!r}: write it whole")
         yield (said[0].strip(), said[1].strip()) if all(name in value for name in wanted) else None
+
+
+def _said(value: Any) -> str:
+    """A value of JSON as a cell: what is none, or no number, is empty."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _header(content: str, delimiter: str) -> list[str]:

@@ -1,11 +1,15 @@
 """Text files in the encodings that are met in Japan: UTF-8 with or without BOM, UTF-16 with BOM, CP932, EUC-JP, JIS."""
 
 import codecs
+import re
 from pathlib import Path
 
 from kakehashi.data.errors import DataError
 
 JAPANESE = ["cp932", "euc_jp"]
+KANA = "ぁ-ヺーｦ-ﾝﾞﾟ"
+JAPANESE_SIGNS = f"{KANA}\u3000-\u303f一-鿿！-｠"  # without ｡｢｣､･, which EUC-JP is full of where it is read as CP932
+BARE = re.compile("(?<![ｳｶ-ﾄﾊ-ﾎ])[ﾞﾟ]")  # a mark on a sound that has none
 JIS_ESCAPE = b"\x1b$"  # ISO-2022-JP is made of ASCII bytes, so it would pass for UTF-8
 
 
@@ -75,7 +79,30 @@ def _detected(raw: bytes, path: str | Path) -> str:
 
     if best := charset_normalizer.from_bytes(raw, cp_isolation=JAPANESE).best():
         return best.encoding
+    if _is_short_cp932(raw):
+        return "cp932"
     raise NotText(
         f"{path} is in no encoding known here: byte 0x{raw[at]:02x} at offset {at} is not UTF-8, and the rest is "
         f"neither UTF-16 nor Japanese; give its --encoding, or choose a text file"
     )
+
+
+def _is_short_cp932(raw: bytes) -> bool:
+    """Whether these bytes, too few for statistics or with too many half-width kana, are Japanese in CP932.
+
+    Beyond ASCII they are Japanese signs for the most part, kana among them, that stand together, as letters with
+    accents do not; and they are no UTF-8 with a flaw, whose bytes would be kanji and half-width kana, too.
+    """
+    try:
+        runs = re.findall(r"[^\0-\x7f]+", raw.decode("cp932"))
+    except UnicodeDecodeError:
+        return False
+    high = "".join(runs)
+    n_kana, n_signs = (len(re.findall(f"[{signs}]", high)) for signs in (KANA, JAPANESE_SIGNS))
+    in_utf8 = re.sub(r"[\0-\x7f]", "", raw.decode("utf-8", "ignore"))
+    n_bytes = sum(byte > 0x7F for byte in raw)
+    # half-width kana are letters in UTF-8 by chance, two to a letter; three bytes that are a kana or kanji hardly are
+    n_three = len(re.findall("[\u0800-\uffff]", in_utf8))
+    flawed = 4 * len(in_utf8.encode("utf-8")) >= 3 * n_bytes or 12 * n_three >= n_bytes
+    together = len(high) >= 2 * len(runs)
+    return 4 * n_kana >= len(high) and 4 * n_signs >= 3 * len(high) and together and not (flawed or BARE.search(high))

@@ -44,10 +44,14 @@ def text_logits(model: Any, form: Form, texts: Sequence[str], device: str = "cpu
 
 
 def classify_texts(
-    model: Any, form: Form, texts: Sequence[str], device: str = "cpu", n: int = 3
+    model: Any, form: Form, texts: Sequence[str], device: str = "cpu", n: int = 3, temperature: float = 1.0
 ) -> list[list[tuple[str, float]]]:
-    """Of each text the n likeliest classes and their probabilities, the likeliest first. Raises as `text_logits`."""
-    likely = text_logits(model, form, texts, device).softmax(-1).topk(min(n, len(form.classes)))
+    """Of each text the n likeliest classes and their probabilities, the likeliest first. Raises as `text_logits`.
+
+    temperature: by which the logits are divided; work.predictor finds the one that makes scores mean what they say.
+    """
+    logits = text_logits(model, form, texts, device).double() / temperature
+    likely = logits.softmax(-1).topk(min(n, len(form.classes)))
     return [
         [(form.classes[k], p) for k, p in zip(places, chances, strict=True)]
         for chances, places in zip(likely.values.tolist(), likely.indices.tolist(), strict=True)

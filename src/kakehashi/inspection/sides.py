@@ -209,6 +209,8 @@ def one_input(sides: tuple[Side, Side], text: str | None, dtype: torch.dtype, se
         targets = torch.randint(least(sides, "n_classes"), (BATCH,), generator=rng)
         return "images", (images.to(dtype), targets)
     vocabulary = least(sides, "vocab_size")
+    if task == "label":
+        return text_and_class(sides, text, vocabulary, rng)
     if text is None:
         length = min(LENGTH, least(sides, "block_size", LENGTH))
         tokens = torch.randint(vocabulary, (BATCH, length + 1), generator=rng)
@@ -226,6 +228,25 @@ def one_input(sides: tuple[Side, Side], text: str | None, dtype: torch.dtype, se
         tokens, source = torch.tensor([[codec.end, *ids]]), torch.tensor([ids])
     taken = (source, tokens[:, :-1]) if task == "seq2seq" else (tokens[:, :-1],)
     return "tokens" if text is None else "text", (*taken, tokens[:, 1:])
+
+
+def text_and_class(
+    sides: tuple[Side, Side], text: str | None, vocabulary: int, rng: torch.Generator
+) -> tuple[str, tuple]:
+    """Of classifiers of texts: the tokens that both read, and a class for each."""
+    form = next((side.codec for side in sides if side.codec), None)
+    if text is not None and form is None:
+        raise DiffError(f"a text needs a tokenizer, and neither {sides[0].word} nor {sides[1].word} has one")
+    if text is None:
+        tokens = torch.randint(vocabulary, (BATCH, min(LENGTH, least(sides, "block_size", LENGTH))), generator=rng)
+    else:
+        tokens = torch.from_numpy(form.numbers([text])[0])
+        if int(tokens.max()) >= vocabulary:
+            raise DiffError(f"the text must be of tokens below {vocabulary}, got {int(tokens.max())}")
+    return "tokens" if text is None else "text", (
+        tokens,
+        torch.randint(least(sides, "n_classes"), (len(tokens),), generator=rng),
+    )
 
 
 def least(sides: tuple[Side, Side], name: str, default: int = 0) -> int:

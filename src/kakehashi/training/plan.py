@@ -80,8 +80,8 @@ def plan(
 
     model: NAME, FILE.py or RUN, its code and Config taken; None with from_run, which gives the weights and the
     codec, too. data: NAME or PATH, private where it is not a built-in set; None: the DATA of the model's task.
-    task: None: the model's own; "classify": a class is wanted, of which a language model makes its next token; without
-    a model, `tasks.usual_model` of the data.
+    task: None: the model's own; "classify": a class is wanted, of which a language model makes its next token. Without
+    a model, for this task and for data that are known to have classes, `tasks.usual_model`.
     settings: fields of TrainSettings. The rest is of single tasks, None where nothing is said.
     Texts and pairs: tokenizer: one, or its file, as `tokenizers.load` takes it; None: a token a character. Nobody knows
     what it was learnt from, so the run is private.
@@ -100,7 +100,7 @@ def plan(
         raise TrainingError(f"seed must be at least 0 and below 2**63, got {seed}")
     start = None if from_run is None else Run.open(from_run)
     what = start.path if start else model
-    if what is None and task == "classify":
+    if what is None and (task == "classify" or tasks.has_classes(data)):
         what = tasks.usual_model(data)
     if what is None:
         raise TrainingError("say which model to train: a name, a file, or a run to start from")

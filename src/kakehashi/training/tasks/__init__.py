@@ -72,6 +72,11 @@ def chosen(family: Family, asked: str | None, said: Any) -> str:
     return "label" if own == "lm" else own
 
 
+def has_classes(data: str | Path | None) -> bool:
+    """Whether these data are a set known by name whose items are each of a class."""
+    return data is not None and unit_of(data) in ("table", "image")
+
+
 def usual_model(data: str | Path | None) -> str:
     """What classifies these data where nobody says it: of images resnet, of texts the encoder."""
     images = data is not None and (unit_of(data) == "image" or os.path.isdir(data))

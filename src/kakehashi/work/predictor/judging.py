@@ -14,6 +14,7 @@ Axes: N texts, K classes.
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -221,10 +222,17 @@ class Report:
         }
 
     def save(self, run: Run) -> None:
-        """Write predictor.json and plots/reliability.html, in the language in use, into the run."""
+        """Write predictor.json and plots/reliability.html, in the language in use, into the run.
+
+        Without baseline, the figures of one that was there before stay: they depend on the data alone.
+        """
         from kakehashi.work.predictor.page import page
 
-        run.write_extra(FILE, json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n")
+        found = self.to_dict()
+        if self.baseline is None:
+            with suppress(PredictorError):  # what is damaged is written anew
+                found["baseline"] = (kept(run) or found)["baseline"]
+        run.write_extra(FILE, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
         run.write_extra(PAGE, page(self).html())
 
 
@@ -259,7 +267,7 @@ def kept(run: Run) -> dict[str, Any] | None:
         return found
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PredictorError(
-            f"{run.path / FILE} is damaged ({error}): delete it; `kakehashi train --resume {run.path}` writes it anew"
+            f"{run.path / FILE} is damaged ({error}): `kakehashi train --resume {run.path}` writes it anew"
         ) from error
 
 

@@ -263,13 +263,17 @@ def answer(line: bytes) -> dict:
 
 def main() -> None:
     """Answer each line of standard input by a line on standard output, at once; both are UTF-8."""
-    beside()
     try:
+        beside()
         for line in sys.stdin.buffer:
             sys.stdout.buffer.write(json.dumps(answer(line), ensure_ascii=False).encode("utf-8") + b"\n")
             sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever reads has seen enough; nothing is left to be written at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be written at the end
+        if not isinstance(error, BrokenPipeError):  # else whoever reads has seen enough
+            sys.exit(f"tool.py: {error}")
 
 
 if __name__ == "__main__":
