@@ -1,8 +1,8 @@
 """Log files that grow, followed: their records as they are written, none lost and none twice.
 
 A file may not be there yet, may be renamed and begun anew, or copied and emptied (both are rotations), may end within a
-line or a record; the system may refuse it for a while. What is not seen: a file that comes and goes between two looks, and what was written and emptied
-between them without a copy.
+line or a record; the system may refuse it for a while. What is not seen: a file that comes and goes between two looks,
+and what was written and emptied between them without a copy.
 """
 
 import codecs
