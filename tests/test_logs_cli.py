@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -347,6 +348,16 @@ def test_templates_that_are_mostly_seen_once_are_said_with_a_word_that_differs(m
     assert ("80 of 81. Words such as useraa differ most" in err) != masked
     path = err.partition("The rules that there are: ")[2].splitlines()[0].strip() if not masked else ""
     assert masked or Path(path).name == "masks.toml"
+
+
+def test_every_cause_of_an_alarm_has_its_words(fitted):
+    from kakehashi.work.logs.detector import Judged
+
+    causes = set(re.findall(r'"(\w+)"', Judged.__doc__.partition("why  ")[2]))
+    assert causes >= {"new", "level", "order", "end", "parameter", "loop"}
+    for room in ("logs", "gate"):
+        known = texts.Texts(texts.HERE / "{lang}" / f"{room}.toml").all()
+        assert {f"{room}.alarm.{cause}" for cause in causes} <= set(known)
 
 
 @pytest.mark.parametrize(

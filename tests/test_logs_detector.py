@@ -16,7 +16,7 @@ from logs_made import made, write
 from kakehashi import inference, models, training
 from kakehashi.runs import Run
 from kakehashi.tokenizers.words import UNKNOWN, WordTokenizer
-from kakehashi.work.logs import Config, Drain, LogError, Notes, Record, read
+from kakehashi.work.logs import Config, Drain, LogError, Masks, Notes, Record, read
 from kakehashi.work.logs.baselines import threshold
 from kakehashi.work.logs.detector import Detector
 from kakehashi.work.logs.grouping import Grouping
@@ -90,6 +90,25 @@ def test_a_defect_alarms_with_its_cause_its_place_and_what_was_expected(
         if expected:
             assert any(template(detector, word).startswith(expected) for word in words if word != "<|end|>")
         assert each.words[each.word : each.word + 1] != [max(words, key=words.__getitem__)]
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "usual"),
+    [("hit", "FATAL", "INFO"), ("sent", "WARN", "INFO"), ("sent", "NOTICE", None), ("failed", "FATAL", "ERROR"),
+     ("failed", "WARN", None), ("retry", "ERROR", "WARNING")],
+)  # fmt: skip
+def test_a_known_line_at_a_worse_level_than_ever_alarms(detector, tmp_path, name, level, usual):
+    events = made(40, seed=2, first=FIRST)
+    at = [i for i, event in enumerate(events) if event.name == name][-1]
+    events[at] = replace(events[at], level=level)
+    found = list(detector.judge(detector.sessions(write(tmp_path / "log", events))))
+    (alarm,) = [each for each in found if int(each.session.key) == events[at].session]
+    assert (alarm.alarm and alarm.why == "level") == (usual is not None)
+    if usual:
+        assert alarm.session.records[alarm.place].message == events[at].message
+        assert alarm.session.records[alarm.place].usual == usual
+    assert sum(each.why == "level" for each in found) == (usual is not None)
+    assert not detector.pending  # its template is known
 
 
 def test_normal_sessions_rarely_alarm(detector, tmp_path):
@@ -562,6 +581,23 @@ def test_records_are_grouped_as_was_said_or_by_what_they_show(log, wish, kind, v
     assert (grouping.kind, grouping.value) == (kind, value) and grouping.why
     assert grouping.how == ("asked" if wish else "proposed")
     assert len(list(grouping.sessions(sample))) >= 10
+
+
+@pytest.mark.parametrize(
+    ("key", "masked"),
+    [(r"user[a-z]{2}", "<<*>>"), (r"(?i)USER[a-z]{2}", "<<*>>"), (r"<(\w+)>", "<*>"), (r"^(\S+)", None)],
+)
+def test_what_a_persons_key_matches_is_a_value(key, masked, tmp_path):
+    users = [f"user{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)]
+    steps = ["opens", "reads", "closes"]
+    log = tmp_path / "log"
+    log.write_text("".join(f"<{user}> {step}\n" for user in users for step in steps), encoding="utf-8")
+    fitted = Detector.fit(log, root=tmp_path, key=key, steps=1)
+    assert len(fitted.normal) == 60
+    if masked:
+        assert {group.template for group in fitted.drain.groups.values()} == {f"{masked} {step}" for step in steps}
+    else:  # of every word it is the beginning
+        assert fitted.drain.masks.masks == Masks.load().masks
 
 
 def test_where_no_key_convinces_windows_of_100_records_are_cut():

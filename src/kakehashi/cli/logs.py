@@ -387,7 +387,7 @@ def say_alarm(alarm: "Alarm") -> None:
     say_line(record.message, 3, "red")
     say_line(t("logs.alarm.session", key=alarm.judged.session.key, n=len(alarm.judged.session)), 3, "dim")
     number = {} if alarm.number is None else asdict(alarm.number)
-    console.say(t(f"logs.alarm.{alarm.judged.why}", **number), indent=3)
+    console.say(t(f"logs.alarm.{alarm.judged.why}", **number, level=record.level, usual=record.usual), indent=3)
     console.say(t("logs.alarm.expected"), indent=3)
     for each, p in alarm.expected:
         say_line(t("logs.alarm.chance", p=p, text=words(each)), 5)

@@ -9,7 +9,7 @@ pieces are learnt as BPE's merges, the most frequent pair of neighbours first (S
 A vocabulary goes wherever its model goes, so it is not to tell of any one text: a piece of more than one character
 stands in at least 3 different texts, whatever the data.
 
-Only the standard library, so that `encode` can be taken elsewhere as it stands.
+To cut a text takes the standard library alone: work/predictor/tool.py does the same where this package is not.
 """
 
 import re

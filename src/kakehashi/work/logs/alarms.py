@@ -13,11 +13,11 @@ from kakehashi.tokenizers.char import END
 from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.detector import Detector, Judged, Kept, Nearest
 from kakehashi.work.logs.drain import Drain
+from kakehashi.work.logs.stamps import SEVERITY
 from kakehashi.work.logs.vocabulary import N_BINS, is_event
 
 PLACES = 3  # of alarms alike, so many places are kept
 KINDS = 10_000  # of alarms, told apart; what is over counts as one kind
-SEVERITY = ("TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL")
 
 OURS = ("both", "model", "parameter")  # the other methods stand beside them
 
@@ -189,8 +189,8 @@ class Tally:
     def _signature(self, judged: Judged) -> Signature:
         word = judged.word
         before = judged.words[word - 1] if word else ""
-        if judged.why == "new":
-            return ("new", str(self._new.learn(at(judged).message).id))
+        if judged.why in ("new", "level"):
+            return (judged.why, str(self._new.learn(at(judged).message).id))
         if judged.why == "parameter":
             return ("parameter", judged.words[word].partition("=")[0])
         return (judged.why, judged.words[word] if word < len(judged.words) else "", before)

@@ -33,11 +33,13 @@ from kakehashi.work.logs.pending import Pending, Waiting
 from kakehashi.work.logs.readings import LEARNT, Readings
 from kakehashi.work.logs.records import Record, read, seconds_of
 from kakehashi.work.logs.sessions import Session
+from kakehashi.work.logs.stamps import SEVERITY
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, checked
 from kakehashi.work.logs.vocabulary import Vocabulary, is_event, measured, numbers
 
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
+GRAVE = ("WARNING", "ERROR", "CRITICAL")  # levels that alarm where a template had none as bad
 SAMPLE = 20_000  # records that show how a log may be grouped
 BATCH = 256  # sessions judged at a time
 RUNNING = 60.0  # seconds from the first time of a log
@@ -57,8 +59,8 @@ class Judged:
     odd         names of the methods that alarm, see `Verdict`; alarm: whether "both", the shipped verdict, does
     word        the index in `words` of what is oddest; their number for the end
     place       the index of its record; the number of records for the end
-    why         "new" (a template never seen), "order" (another event was expected), "end", "parameter",
-                "loop" (an event comes far more often than ever)
+    why         "new" (a template never seen), "level" (a known one, at a worse level than ever), "order"
+                (another event was expected), "end", "parameter", "loop" (an event comes far more often than ever)
     """
 
     session: Session
@@ -84,16 +86,18 @@ class Kept:
     level: str | None
     source: str
     line_number: int
+    usual: str | None = None  # the worst level of its template in the normal logs, where its own is GRAVE and worse
 
 
 class Detector:
     """A fitted detector. Make one with `fit`, or `load` it from its run.
 
-    run, drain, vocabulary, grouping, verdicts. settings: encoding and layout of the files. n_records: read in fit;
-    skipped: of them, those in no session; n_dropped: templates that Drain had no room for. outside: of the last
-    `sessions`, the records in none, by their level. torn: of the last `sessions`, or of fit, the records left out, as
-    their line has no end and no template covers what there is of it. n_running: of the last `sessions`, those judged
-    that were running before the log began: their first event, in its first RUNNING seconds, never begins a normal one.
+    run, drain, vocabulary, grouping, verdicts. worst: of each event in fit the worst level, by its word. settings:
+    encoding and layout of the files. n_records: read in fit; skipped: of them, those in no session; n_dropped:
+    templates that Drain had no room for. outside: of the last `sessions`, the records in none, by their level. torn: of
+    the last `sessions`, or of fit, the records left out, as their line has no end and no template covers what there is
+    of it. n_running: of the last `sessions`, those judged that were running before the log began: their first event, in
+    its first RUNNING seconds, never begins a normal one.
     What they lack is no wonder, so that they alarm only for a template never seen, a number or a loop.
     """
 
@@ -104,6 +108,7 @@ class Detector:
         self.vocabulary = Vocabulary.from_dict(drain, saved["vocabulary"])
         self.grouping = of_saved(Grouping, saved["grouping"])
         list(self.grouping.sessions([]))  # says what is wrong with it
+        self.worst = {word: SEVERITY[SEVERITY.index(level)] for word, level in saved["worst"].items()}
         kinds = (str, type(None))
         self.settings = {name: of_kind(saved["settings"][name], *kinds) for name in ("encoding", "layout")}
         self.n_records, self.skipped, self.n_dropped = (
@@ -150,25 +155,27 @@ class Detector:
             if masks is not None:
                 raise LogError(f"the templates of {model} go on with its own masks: leave masks {masks} out")
             started = cls.load(model)
-        drain = started.drain if started else Drain(masks=Masks.load(masks))
+        rules = Masks.load(masks)
         settings = {"encoding": encoding, "layout": layout}
 
         # the first time: templates, which widen while they are learnt, so that sessions can be written only afterwards
-        sample: list[Record] = []
+        records = read(paths, notes, **settings)
+        sample = list(islice(records, SAMPLE))
+        if not sample:
+            raise LogError(f"there is no record in {', '.join(map(str, paths))}: choose logs with something in them")
+        grouping = Grouping.of(sample, key, window, seconds)
+        by_key = grouping.mask(sample)
+        drain = started.drain if started else Drain(masks=rules.before(by_key) if by_key else rules)
         n_records = 0
-        for record in read(paths, notes, **settings):
+        for record in chain(sample, records):
             if not record.torn:
                 drain.learn(record.message)
             n_records += 1
-            if n_records <= SAMPLE:
-                sample.append(record)
-        if not n_records:
-            raise LogError(f"there is no record in {', '.join(map(str, paths))}: choose logs with something in them")
-        grouping = Grouping.of(sample, key, window, seconds)
         del sample
 
         # the second time: sessions, of each record its template and its numbers
         readings, outside, torn = Readings(), Counter(), []
+        worst = started.worst if started else {}
         measures: dict[int, tuple[bool, ...]] = {0: ()}
 
         def keep(record: Record) -> int:
@@ -177,6 +184,8 @@ class Detector:
                 return readings.note(0, ())
             if group.id not in measures:
                 measures[group.id] = measured(drain, group, record.message)
+            if record.level and _is_worse(record.level, worst.get(word := f"E{group.id}")):
+                worst[word] = record.level
             return readings.note(group.id, numbers(drain, group, record.message))
 
         records = _told(read(paths, Notes(progress=notes.progress), **settings), drain, torn)
@@ -191,6 +200,7 @@ class Detector:
             "format": 1,
             "grouping": asdict(grouping),
             "vocabulary": vocabulary.to_dict(),
+            "worst": worst,
             "settings": settings,
             "n_records": n_records,
             "skipped": outside.total(),
@@ -332,16 +342,27 @@ class Detector:
     def _normal(self) -> Normal:
         return Normal(map(self.verdicts.events, self.normal), self.verdicts.tokenizer.tokens)
 
+    def _usual(self, words: tuple[str, ...], level: str | None) -> str | None:
+        """The worst level of an event in the normal logs, where this one is worse and GRAVE."""
+        known = self.worst.get(words[0]) if words else None
+        return known if known and level in GRAVE and _is_worse(level, known) else None
+
     def _kept(self, record: Record) -> Kept:
         if self._began is None:
             self._began = record.seconds
         words = self.vocabulary.words(record.message)
         if words == (UNKNOWN,):
             self._waiting.add(record)
+        if usual := self._usual(words, record.level):
+            words = (UNKNOWN,)  # no normal session has it
         if len(self._words) >= WORDS:
             self._words.clear()
         words = self._words.setdefault(words, words)  # once for all records that have the same
-        return Kept(words, record.message, record.time, record.level, record.source, record.line_number)
+        return Kept(words, record.message, record.time, record.level, record.source, record.line_number, usual)
+
+
+def _is_worse(level: str, known: str | None) -> bool:
+    return known is None or SEVERITY.index(level) > SEVERITY.index(known)
 
 
 def _told(records: Iterable[Record], drain: Drain, torn: list[Record]) -> Iterator[Record]:
@@ -380,6 +401,8 @@ def _judged(session: Session, words: list[str], places: list[int], verdict: Verd
         why = "end"
     else:
         why = "new" if np.isinf(verdict.surprises[word]) else "order"
+        if why == "new" and session.records[places[word]].usual:
+            why = "level"
     return Judged(
         session=session,
         events=verdict.events,

@@ -1,11 +1,13 @@
 """How the records of a log become sessions: as a person says, by the key that convinces most, else in windows."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kakehashi.work.logs import sessions as cut
 from kakehashi.work.logs.errors import LogError
+from kakehashi.work.logs.masks import Mask
 from kakehashi.work.logs.records import Record
 from kakehashi.work.logs.sessions import PATTERNS, Keep, Key, Session
 
@@ -70,6 +72,21 @@ class Grouping:
     def by_key(self) -> bool:
         """Whether sessions have an end, and are not cut where a window ends."""
         return self.kind in ("key", "field")
+
+    def mask(self, sample: Iterable[Record]) -> Mask | None:
+        """A person's pattern as a rule for values, so that each session does not have templates of its own.
+
+        None where there is none, or where it finds in the words of the sample what it does not in messages, as ^ does.
+        """
+        if self.kind != "key" or self.value in PATTERNS:
+            return None
+        value = str(self.value)
+        find = re.compile(value).findall
+        for record in sample:
+            keys = find(record.message)
+            if "" in keys or keys != [key for word in record.message.split() for key in find(word)]:
+                return None
+        return Mask("key", re.sub(r"^\(\?([a-zA-Z]+)\)(.*)$", r"(?\1:\2)", value))  # flags for this rule alone
 
     @property
     def key(self) -> Key:

@@ -53,6 +53,7 @@ _LEVELS = {
     "ERROR": "ERROR ERR SEVERE エラー",
     "CRITICAL": "CRITICAL CRIT FATAL FTL ALERT EMERG EMERGENCY PANIC 致命的 重大",
 }
+SEVERITY = tuple(_LEVELS)  # the least first
 LEVELS = {word: level for level, words in _LEVELS.items() for word in words.split()}
 _SYSLOG = ["CRITICAL", "CRITICAL", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]  # RFC 5424: 0 to 7
 _BY_TENS = ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]  # pino and bunyan: 10 to 60

@@ -207,7 +207,7 @@ class Verdicts:
         scores |= {name: np.array([getattr(v, at) for v in verdicts]) for name, at in OWN.items()}
         cuts = {method.name: method.cut for method in methods if method.cut is not None} | self.thresholds
         odd = {name: values > cuts[name] for name, values in scores.items()}
-        by_events = odd["model"] & odd["counts"] | (scores["model"] > cuts["far"]) & odd["2-gram"]
+        by_events = (odd["model"] & odd["counts"]) | ((scores["model"] > cuts["far"]) & odd["2-gram"])
         looped = [_looped(each, most) for each in events]
         by_loop = np.array([place is not None for place in looped], dtype=bool)
         odd["both"] = by_events | by_loop | odd["parameter"]
