@@ -209,9 +209,13 @@ def test_blocks_of_hdfs_are_proposed_and_group_every_line(data_dir):
     assert all(session.key in r.message for session in found for r in session.records)
 
 
-@pytest.mark.parametrize("name", ["ジョブID", "ジョブ番号", "取引No", "伝票No.", "リクエスト_id", "トランザクションＩＤ"])
+@pytest.mark.parametrize(
+    "name", ["ジョブID", "ジョブ番号", "取引No", "伝票No.", "リクエスト_id", "トランザクションＩＤ"]
+)
 def test_fields_that_name_a_session_in_japanese_are_proposed(name):
-    records = [record("処理しました", i, **{name: f"t{i // 3}", "部署番号": "7", "ジョブ名": "締め"}) for i in range(30)]
+    records = [
+        record("処理しました", i, **{name: f"t{i // 3}", "部署番号": "7", "ジョブ名": "締め"}) for i in range(30)
+    ]
     (best,) = propose_keys(records)
     assert (best.name, best.kind, best.n_sessions) == (name, "field", 10)
 
