@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from kakehashi import Mistake, cli, inference, models, tokenizers, training
-from kakehashi.data import Batch, tables
+from kakehashi.data import Batch, DataError, tables
 from kakehashi.data.tables import Form, Labelled
 from kakehashi.inspection.sides import compare
 from kakehashi.runs import Run, RunError
@@ -331,9 +331,9 @@ def test_classes_that_are_not_those_of_the_data_are_not_measured(run, tmp_path):
     form["classes"].reverse()
     (damaged / "texts.json").write_text(json.dumps(form), encoding="utf-8")
     opened = Run.open(damaged)
-    with pytest.raises(TrainingError, match="it is another run's"):
+    with pytest.raises(DataError, match="it is another run's"):
         training.open_sources(opened.config, opened.codec)
-    with pytest.raises(TrainingError, match="it is another run's"):
+    with pytest.raises(DataError, match="it is another run's"):
         predictor.report(opened, baseline=False)
 
 

@@ -173,6 +173,14 @@ class Form:
         tokenizer = self.tokenizer.to_dict()
         return {"format": 1, "kind": "texts", "tokenizer": tokenizer, "classes": self.classes, "length": self.length}
 
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Raises DataError where a run's data have not these classes, in this order: the form is not that run's."""
+        if self.classes != classes:
+            raise DataError(
+                f"the data have {len(classes)} classes, from {classes[0]!r} to {classes[-1]!r}, and the form of texts "
+                f"{len(self.classes)}, from {self.classes[0]!r} to {self.classes[-1]!r}: it is another run's"
+            )
+
     def require_fits(self, config: Mapping[str, Any]) -> None:
         """Raises DataError where a model of these Config fields has not as many tokens and classes as this form."""
         n_tokens, n_classes = self.tokenizer.vocab_size, len(self.classes)

@@ -82,10 +82,7 @@ def open_split(config: RunConfig) -> TableSplit:
 
 def open_sources(config: RunConfig, codec: Form, split: TableSplit) -> tuple[Labelled, Labelled]:
     """(train, validation) of a run."""
-    if codec.classes != split.classes:
-        raise TrainingError(
-            f"{config.data.name} has {_said(split.classes)}, texts.json {_said(codec.classes)}: it is another run's"
-        )
+    codec.require_classes(split.classes)
     return _sources(split, codec, config.model.config)
 
 

@@ -279,7 +279,7 @@ def report(run: Run, *, target: float = TARGET, part: str = "val", baseline: boo
     """
     run.require("label")
     split, form = training.open_split(run.config), run.codec
-    training.open_sources(run.config, form, split)  # says whether the classes are those of the data
+    form.require_classes(split.classes)
     rows = {"val": split.val}
     if part != "val":
         rows[part] = _rows_of(run, part)
