@@ -15,6 +15,7 @@ from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs import alarms
 from kakehashi.work.logs.detector import Detector
 from kakehashi.work.logs.sessions import Session
+from kakehashi.work.logs.vocabulary import Kinds
 
 N = 120
 BAD = {"missing": {1001, 1002}, "early": {1010}, "new": {1020, 1021, 1022}, "slow": {1030}}
@@ -66,7 +67,7 @@ def test_each_planted_defect_is_an_alarm_that_says_why(detector, judged):
     assert (
         float(slow.number.written) > 2 * slow.number.most and f"took {slow.number.written} ms" in slow.places[0].message
     )
-    assert all(each.kind == "number" and each.least < each.most <= slow.number.most for each, _ in slow.expected)
+    assert not slow.expected and (slow.number.how, slow.number.name, slow.number.unit) == ("outside", "took", "ms")
     assert of["1010"].judged.why == "end"
     without = next(each for number, each in of.items() if int(number) in BAD["missing"])
     assert without.judged.why == "order" and without.n_alike == 2
@@ -159,6 +160,8 @@ def test_words_mean_templates_ranges_or_the_end(detector):
         template = detector.drain.groups[id].template
         assert alarms.meaning(f"E{id}", detector) == alarms.Meaning("event", template)
         for at, bins in places.items():
+            if isinstance(bins, Kinds):
+                continue
             for value in ((least + most) / 2 for least, most in zip(bins.edges, bins.edges[1:], strict=False)):
                 found = alarms.meaning(f"E{id}.{at + 1}={bins.bin(value)}", detector)
                 assert (found.template, found.place) == (template, at + 1)

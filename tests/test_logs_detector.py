@@ -17,6 +17,7 @@ from kakehashi import inference, models, training
 from kakehashi.runs import Run
 from kakehashi.tokenizers.words import UNKNOWN, WordTokenizer
 from kakehashi.work.logs import Config, Drain, LogError, Masks, Notes, Record, read
+from kakehashi.work.logs.alarms import odd_number
 from kakehashi.work.logs.baselines import threshold
 from kakehashi.work.logs.detector import Detector
 from kakehashi.work.logs.grouping import Grouping
@@ -24,7 +25,7 @@ from kakehashi.work.logs.nearest import Normal, distances
 from kakehashi.work.logs.readings import Readings
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import SLACK, Verdicts, _looped, _most
-from kakehashi.work.logs.vocabulary import Bins, as_read, measured, number
+from kakehashi.work.logs.vocabulary import Bins, Kinds, as_read, kindly, measured, named, number
 
 FIRST = 1000  # the number of the first session of a log to scan
 
@@ -208,6 +209,7 @@ def test_a_loop_is_an_event_far_more_often_than_in_any_normal_session(normal, se
 def test_a_number_outside_what_was_learnt_does_not_disturb_what_follows():
     assert as_read("E4 E4.1=over E4.2=far-under E5") == "E4 E4.1=b8 E4.2=b1 E5"
     assert as_read("E4.1=under E4.2=far-over") == "E4.1=b1 E4.2=b8"
+    assert as_read("E4 E4.1=new E5") == "E4 E5"
 
 
 def test_a_number_is_far_beyond_half_of_the_range():
@@ -279,11 +281,57 @@ def test_only_a_number_whose_range_holds_gets_bins():
         address = float("nan")
         rare = float(i) if i % 3 == 0 else float("nan")
         readings.add([readings.note(7, (latency, clock, choice, address, rare)), readings.note(8, ())])
-    bins = readings.bins({7: 5 * (True,), 8: ()})
+    no, yes = {7: 5 * (False,), 8: ()}, {7: 5 * (True,), 8: ()}
+    bins = readings.bins(yes, no)
     assert list(bins) == [7] and list(bins[7]) == [0]
-    assert readings.bins({7: 5 * (False,), 8: ()}) == {}  # whole numbers may be names
+    assert readings.bins(no, no) == {}  # whole numbers may be names
+    assert readings.bins(no, yes) == {7: {2: Kinds((0, 1, 2, 3, 4))}}
     text = next(iter(readings.texts(bins)))
     assert text.startswith("E7 E7.1=b") and text.endswith(" E8")
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=200), st.integers(-5, 20))
+def test_kinds_are_few_and_another_one_is_unlikely(values, other):
+    found = Kinds.of(np.array(values, dtype=float))
+    alone = sum(values.count(value) == 1 for value in values)
+    assert (found is not None) == (len(values) >= 50 and len(set(values)) <= 10 and 100 * alone <= len(values))
+    if found:
+        assert (found.bin(other) == "") == (other in values) == found.holds(np.array([other, values[0]]))
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("終了コード=0 処理時間=12ms", [(True, "終了コード", ""), (True, "処理時間", "ms")]),
+        ("exit code 0", [(True, "code", "")]),
+        ("release 4.1.0 of 2026-11-01", [(False, "release", ""), (False, "", ""), *3 * [(False, "", "")]]),
+        ("3回目 版=4 port 80", [(False, "", "回"), (False, "版", ""), (False, "port", "")]),
+    ],
+)
+def test_a_number_has_a_name_and_may_be_of_a_kind_where_it_is_no_part_of_a_date_or_a_name(message, expected):
+    drain = Drain()
+    group = drain.learn(message)
+    found = zip(kindly(drain, group, message), named(drain, group, message), strict=True)
+    assert [(kind, *names) for kind, names in found] == expected
+
+
+def test_an_exit_code_that_was_never_seen_alarms_and_disturbs_nothing_else(tmp_path):
+    def lines(codes):
+        for i, code in enumerate(codes):
+            yield f"2026-10-01 10:{i // 60:02}:{i % 60:02} INFO [JOB{i:06}] job begins\n"
+            yield f"2026-10-01 10:{i // 60:02}:{i % 60:02} INFO [JOB{i:06}] job ends, code={code} release 4.1.0\n"
+
+    log, later = tmp_path / "normal.log", tmp_path / "later.log"
+    log.write_text("".join(lines([0, 0, 4] * 40)), encoding="utf-8")
+    fitted = Detector.fit(log, root=tmp_path / "runs", steps=60)
+    later.write_text("".join(lines([0, 12, 4, 0])).replace("4.1.0", "5.2.7"), encoding="utf-8")
+    found = list(Detector.load(fitted.run.path).judge(fitted.sessions(later)))
+    assert [each.alarm for each in found] == [False, True, False, False]
+    assert (found[1].why, found[1].odd, found[1].place) == ("parameter", {"parameter", "both"}, 1)
+    assert found[1].surprises[-1] == pytest.approx(found[0].surprises[-1], abs=SLACK)
+    assert fitted.normal[0].split() == found[0].words
+    number = odd_number(found[1], fitted)
+    assert (number.how, number.name, number.written, number.kinds) == ("kind", "code", "12", (0, 4))
 
 
 def test_a_numbers_range_is_of_the_sessions_to_learn_in_whatever_order_the_records_came():
@@ -298,10 +346,11 @@ def test_a_numbers_range_is_of_the_sessions_to_learn_in_whatever_order_the_recor
     for session in sessions:
         readings.add(session)
     measured = {7: (True,)}
-    assert readings.bins(measured) == {}  # 4 of 64 held-out values are outside, 3 may be
+    no = {7: (False,)}
+    assert readings.bins(measured, no) == {}  # 4 of 64 held-out values are outside, 3 may be
     learnt = [value for number, value in records if number < 80]
     readings.sessions.pop()
-    bins = readings.bins(measured)[7][0]
+    bins = readings.bins(measured, no)[7][0]
     assert (bins.edges[0], bins.edges[-1]) == (min(learnt), max(learnt))
     written = [sorted(text.split()) for text in readings.texts({7: {0: bins}})]
     wanted = [[f"E7.1={bins.bin(value)}" for number, value in records if number == i] for i in range(99)]
@@ -407,6 +456,18 @@ def test_the_nearest_session_says_what_is_missing(detector, tmp_path):
 # --- New templates ---
 
 
+def test_a_line_that_alarms_in_any_session_is_said_when_it_comes(detector, tmp_path):
+    path = write(tmp_path / "log", made(20, seed=2, first=FIRST, new=[FIRST + 2], slow=[FIRST + 3], early=[FIRST + 4]))
+    alone = []
+    sessions = list(detector.sessions(path, each=lambda session: alone.append(detector.alone(session))))
+    at_once = {each.session.key: each for each in alone if each}
+    assert {key: each.why for key, each in at_once.items()} == {"1002": "new", "1003": "parameter"}
+    later = {each.session.key: each for each in detector.judge(sessions) if each.alarm}
+    assert later.keys() == {"1002", "1003", "1004"} and all(each.alarm for each in at_once.values())
+    for key, each in at_once.items():
+        assert each.session.records == [later[key].session.records[later[key].place]] and each.why == later[key].why
+
+
 def test_a_new_template_waits_until_it_is_accepted_and_is_then_left_out(copied, tmp_path):
     assert copied.pending == []
     assert judged(copied, tmp_path / "log", new=[7, 31])[7].alarm
@@ -415,10 +476,11 @@ def test_a_new_template_waits_until_it_is_accepted_and_is_then_left_out(copied, 
     copied.note_pending()
 
     again = Detector.load(copied.run.path)
-    assert [(each.id, each.template, each.count) for each in again.pending] == [(new.id, new.template, new.count)]
+    (waits,) = again.pending
+    assert waits == replace(new, example=waits.example, earlier=True) and not new.earlier
     with pytest.raises(LogError, match=f"no template number 99 waits .* {new.id}$"):
         again.accept([99])
-    assert again.accept([new.id]) == [replace(new, example=replace(new.example, fields={}))]
+    assert again.accept([new.id]) == [waits]
     for each in (again, Detector.load(copied.run.path)):
         assert each.pending == []
         found = judged(each, tmp_path / "log", new=[7, 31])[7]

@@ -19,8 +19,9 @@ from kakehashi.texts import t
 
 if TYPE_CHECKING:
     from kakehashi.work.logs import Notes, Record
-    from kakehashi.work.logs.alarms import Alarm, Meaning, Row
+    from kakehashi.work.logs.alarms import Alarm, Meaning, Number, Row
     from kakehashi.work.logs.detector import Detector, Judged, Kept, Pending
+    from kakehashi.work.logs.sessions import Session
 
 SHOWN = 5  # the most frequent templates, lines of a difference
 NUMBERS = 10  # that are watched
@@ -129,7 +130,8 @@ def fit(
     if numbers:
         console.say(t("logs.fit.watched"))
         ranges = [
-            [f"{least:,.10g} - {most:,.10g}", place, template] for template, place, least, most in numbers[:NUMBERS]
+            [", ".join(f"{kind:,.10g}" for kind in kinds) or f"{least:,.10g} - {most:,.10g}", place, template]
+            for template, place, least, most, kinds in numbers[:NUMBERS]
         ]
         say_lines(["range", "number", "template"], ranges)
         if len(numbers) > NUMBERS:
@@ -151,7 +153,9 @@ def fit(
             "n_outside": made.skipped,
             "torn": list(map(place, made.torn)),
             "table": [asdict(row) for row in rows],
-            "numbers": [dict(zip(("template", "place", "least", "most"), each, strict=True)) for each in numbers],
+            "numbers": [
+                dict(zip(("template", "place", "least", "most", "kinds"), each, strict=True)) for each in numbers
+            ],
         }
     )
 
@@ -190,7 +194,7 @@ def scan(run: Fitted, paths: Paths, budget: Budget = 20) -> None:
         more = len(found.alarms) + found.n_over
         console.say()
         console.say(t("logs.scan.over", n=found.n_over, place=place(found.over), budget=more), "yellow")
-    say_waiting(detector)
+    say_waiting(detector, budget)
     new = [pending(each) for each in detector.pending]
     left_out = {"outside": dict(detector.outside), "torn": list(map(place, detector.torn))}
     left_out["n_running"] = detector.n_running
@@ -223,17 +227,33 @@ def watch(
     n_shown = 0
 
     def show(judged: "Judged") -> None:
-        nonlocal n_shown
         kind = tally.add(judged)
-        if kind is None or kind.count > 1 or n_shown > budget:
-            return
+        if kind and is_next(judged):
+            alarm = alarms.explain(judged, detector, n_shown, kind)
+            say_alarm(alarm)
+            console.result(alarm.to_dict())
+
+    def show_line(session: "Session") -> None:
+        """A line that alarms whatever its session, at once: the session's own alarm is alike, and not shown again."""
+        judged, record = detector.alone(session), session.records[0]
+        if judged and judged.alarm and is_next(judged):
+            number = alarms.odd_number(judged, detector) if judged.why == "parameter" else None
+            say_head(n_shown, record)
+            say_line(t("logs.alarm.open", key=session.key), 3, "dim")
+            say_why(judged.why, record, number)
+            found = {"rank": n_shown, "why": judged.why, "session": session.key, **alarms.place(record)}
+            found["number"] = number and asdict(number)
+            console.result(found)
+
+    def is_next(judged: "Judged") -> bool:
+        """Whether nothing alike was shown, and the budget is not spent."""
+        nonlocal n_shown
+        if n_shown > budget or not tally.first(judged):
+            return False
         n_shown += 1
         if n_shown > budget:
             console.say(t("logs.watch.spent", budget=budget), "yellow")
-            return
-        alarm = alarms.explain(judged, detector, n_shown, kind)
-        say_alarm(alarm)
-        console.result(alarm.to_dict())
+        return n_shown <= budget
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, before)  # the second one leaves at once
@@ -243,7 +263,7 @@ def watch(
     if before is signal.default_int_handler:  # else somebody wants it otherwise
         signal.signal(signal.SIGINT, stop)
     try:
-        follow.watch(detector, follower, idle, show)
+        follow.watch(detector, follower, idle, show, show_line)
     except KeyboardInterrupt:
         console.say(t("logs.watch.left", unread=follower.unread), "yellow")
     finally:
@@ -254,7 +274,7 @@ def watch(
     console.say()
     console.say(t("logs.watch.summary", **counts, kinds=kinds), "bold")
     say_notes(notes)
-    say_waiting(detector)
+    say_waiting(detector, budget)
     waiting = [pending(each) for each in detector.pending]
     console.result(
         {"run": str(run), **counts, "kinds": kinds, "notes": [asdict(note) for note in notes], "new": waiting}
@@ -379,16 +399,11 @@ def say_outside(outside: Counter[str]) -> None:
 def say_alarm(alarm: "Alarm") -> None:
     """An alarm: where, the line, why, what was expected, the nearest normal session."""
     record = alarm.judged.session.records[min(alarm.judged.place, len(alarm.judged.session) - 1)]
-    head = [f"{alarm.rank}. {place(record)}", moment(record.time) if record.time else t("logs.alarm.timeless")]
-    head += [record.level] if record.level else []
-    head += [t("logs.alarm.alike", n=alarm.n_alike)] if alarm.n_alike > 1 else []
-    console.say()
-    console.say("  ".join(head), "bold")
-    say_line(record.message, 3, "red")
+    say_head(alarm.rank, record, alarm.n_alike)
     say_line(t("logs.alarm.session", key=alarm.judged.session.key, n=len(alarm.judged.session)), 3, "dim")
-    number = {} if alarm.number is None else asdict(alarm.number)
-    console.say(t(f"logs.alarm.{alarm.judged.why}", **number, level=record.level, usual=record.usual), indent=3)
-    console.say(t("logs.alarm.expected"), indent=3)
+    say_why(alarm.judged.why, record, alarm.number)
+    if alarm.expected:
+        console.say(t("logs.alarm.expected"), indent=3)
     for each, p in alarm.expected:
         say_line(t("logs.alarm.chance", p=p, text=words(each)), 5)
     changes = [*lines("missing", alarm.missing), *lines("extra", alarm.extra)]
@@ -398,6 +413,24 @@ def say_alarm(alarm: "Alarm") -> None:
         say_line(change, 5)
     if len(changes) > 2 * SHOWN:
         console.say(t("logs.alarm.more", n=len(changes) - 2 * SHOWN), indent=5)
+
+
+def say_head(rank: int, record: "Kept", n_alike: int = 1) -> None:
+    """Where a line that alarms stands, when it was written, and the line."""
+    head = [f"{rank}. {place(record)}", moment(record.time) if record.time else t("logs.alarm.timeless")]
+    head += [record.level] if record.level else []
+    head += [t("logs.alarm.alike", n=n_alike)] if n_alike > 1 else []
+    console.say()
+    console.say("  ".join(head), "bold")
+    say_line(record.message, 3, "red")
+
+
+def say_why(why: str, record: "Kept", number: "Number | None") -> None:
+    """Why it alarms, in a sentence."""
+    from kakehashi.work.logs.wording import of_number
+
+    said = of_number(number) if number else t(f"logs.alarm.{why}", level=record.level, usual=record.usual)
+    console.say(said, indent=3)
 
 
 def lines(key: str, meanings: list["Meaning"]) -> list[str]:
@@ -431,28 +464,39 @@ def say_pending(some: list["Pending"]) -> None:
         say_lines(["id", "count", "level", "template"], rows)
 
 
-def say_waiting(detector: "Detector") -> None:
-    """Templates that wait, and how to accept them."""
-    if some := detector.pending:
-        console.say()
-        console.say(t("logs.scan.new", n=len(some)))
-        say_pending(some)
+def say_waiting(detector: "Detector", budget: int) -> None:
+    """Templates that wait, those met just now first, at most so many, and how to accept them."""
+    waiting = sorted(detector.pending, key=lambda each: each.earlier)
+    for earlier, key in ((False, "new"), (True, "earlier")):
+        if some := [each for each in waiting if each.earlier == earlier]:
+            shown = [each for each in waiting[:budget] if each.earlier == earlier]
+            console.say()
+            console.say(t(f"logs.scan.{key}", n=len(some)))
+            say_pending(shown)
+            if shown and len(shown) < len(some):
+                console.say(t("logs.alarm.more", n=len(some) - len(shown)))
+    if waiting:
         console.say(t("logs.scan.accept", run=detector.run.path))
 
 
 def pending(each: "Pending") -> dict[str, Any]:
     """A template that waits, for JSON."""
     example = {"source": each.example.source, "line": each.example.line_number, "message": each.example.message}
-    return {"id": each.id, "template": each.template, "count": each.count, "level": each.example.level, **example}
+    known = {"id": each.id, "template": each.template, "count": each.count, "earlier": each.earlier}
+    return {**known, "level": each.example.level, **example}
 
 
-def watched_numbers(detector: "Detector") -> list[tuple[str, int, float, float]]:
-    """(template, which of its numbers, from 1, the least that was learnt, the greatest)."""
-    return [
-        (detector.drain.groups[id].template, at + 1, bins.edges[0], bins.edges[-1])
-        for id, places in detector.vocabulary.bins.items()
-        for at, bins in places.items()
-    ]
+def watched_numbers(detector: "Detector") -> list[tuple[str, int, float, float, tuple[float, ...]]]:
+    """(template, which of its numbers, from 1, the least that was learnt, the greatest, the kinds or ())."""
+    from kakehashi.work.logs.vocabulary import Kinds
+
+    found = []
+    for id, places in detector.vocabulary.bins.items():
+        for at, each in places.items():
+            values = each.values if isinstance(each, Kinds) else each.edges
+            kinds = values if isinstance(each, Kinds) else ()
+            found.append((detector.drain.groups[id].template, at + 1, values[0], values[-1], kinds))
+    return found
 
 
 def cells(row: "Row") -> list[str]:

@@ -14,7 +14,7 @@ from kakehashi.tokenizers.words import UNKNOWN
 from kakehashi.work.logs.detector import Detector, Judged, Kept, Nearest
 from kakehashi.work.logs.drain import Drain
 from kakehashi.work.logs.stamps import SEVERITY
-from kakehashi.work.logs.vocabulary import N_BINS, is_event
+from kakehashi.work.logs.vocabulary import N_BINS, Bins, Kinds, is_event, is_new, named, number
 
 PLACES = 3  # of alarms alike, so many places are kept
 KINDS = 10_000  # of alarms, told apart; what is over counts as one kind
@@ -26,7 +26,8 @@ Signature = tuple[str, ...]
 
 @dataclass
 class Kind:
-    """Alarms alike: the same why, the same word at the place, after the same word."""
+    """Alarms alike: the same why, and the same template never seen, the same place of a number, or the same word after
+    the same event."""
 
     signature: Signature
     count: int = 0
@@ -49,12 +50,19 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Number:
-    """A number that is odd, as it is written, and the range that was learnt."""
+    """A number that is odd, as it is written, and the range or the kinds that were learnt.
 
+    how: "outside" the range, "inside" (usual, but not here), or of a "kind" that was never seen.
+    """
+
+    how: str
+    name: str  # the word before it, "" where there is none
     written: str
+    unit: str
     place: int  # from 1, among its event's
     least: float
     most: float
+    kinds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,9 @@ class Alarm:
     judged: Judged  # the worst of them, the first one where several are
     n_alike: int
     places: list[Kept]  # of the first ones: the record that is odd, of an end the session's last
-    expected: list[tuple[Meaning, float]]  # what the model expected in its place, with probabilities
+    expected: list[
+        tuple[Meaning, float]
+    ]  # what the model expected in its place, with probabilities; of a number nothing
     number: Number | None  # of why "parameter"
     nearest: Nearest
     missing: list[Meaning]  # what the nearest has besides
@@ -78,7 +88,7 @@ class Alarm:
             "rank": self.rank,
             "why": self.judged.why,
             "n_alike": self.n_alike,
-            **_place(at(self.judged)),
+            **place(at(self.judged)),
             "session": self.judged.session.key,
             "n_records": len(self.judged.session),
             "surprise": surprise if math.isfinite(surprise) else None,
@@ -90,7 +100,7 @@ class Alarm:
                 "missing": [asdict(each) for each in self.missing],
                 "extra": [asdict(each) for each in self.extra],
             },
-            "places": [_place(record) for record in self.places],
+            "places": [place(record) for record in self.places],
         }
 
 
@@ -122,7 +132,7 @@ class Ranking:
         return {
             "alarms": [alarm.to_dict() for alarm in self.alarms],
             "n_over": self.n_over,
-            "over": self.over and _place(self.over),
+            "over": self.over and place(self.over),
             "n_alarms": self.n_alarms,
             "n_sessions": self.n_sessions,
             "n_lines": self.n_lines,
@@ -140,6 +150,7 @@ class Tally:
         self._budget = budget
         self._kinds: dict[Signature, Kind] = {}
         self._worst: dict[Signature, Judged] = {}  # of the worst kinds, one more than the budget
+        self._told: set[Signature] = set()
         self._new = Drain(detector.drain.config, detector.drain.masks)  # tells templates never seen apart
 
     def add(self, judged: Judged) -> Kind | None:
@@ -162,6 +173,14 @@ class Tally:
         if len(self._worst) > self._budget + 1:
             del self._worst[min(self._worst, key=lambda each: badness(self._worst[each]))]
         return kind
+
+    def first(self, judged: Judged) -> bool:
+        """Whether it was not asked for an alarm alike before."""
+        signature = self._signature(judged)
+        if signature in self._told or len(self._told) >= KINDS:
+            return False
+        self._told.add(signature)
+        return True
 
     def ranking(self) -> Ranking:
         """The alarms so far, explained."""
@@ -188,7 +207,7 @@ class Tally:
 
     def _signature(self, judged: Judged) -> Signature:
         word = judged.word
-        before = judged.words[word - 1] if word else ""
+        before = next(filter(is_event, reversed(judged.words[:word])), "")
         if judged.why in ("new", "level"):
             return (judged.why, str(self._new.learn(at(judged).message).id))
         if judged.why == "parameter":
@@ -221,7 +240,8 @@ def _table(n_alarms: Mapping[str, int], n_sessions: int, n_lines: int, detector:
 
 def explain(judged: Judged, detector: Detector, rank: int, kind: Kind) -> Alarm:
     """An alarm with what was expected in its place, and the nearest normal session."""
-    expected = detector.surprise.expected(" ".join(judged.words), judged.word)
+    by_number = judged.why == "parameter"
+    expected = [] if by_number else detector.surprise.expected(*read_at(judged.words, judged.word))
     nearest = detector.nearest(judged.events)
     return Alarm(
         rank=rank,
@@ -229,7 +249,7 @@ def explain(judged: Judged, detector: Detector, rank: int, kind: Kind) -> Alarm:
         n_alike=kind.count,
         places=kind.places,
         expected=[(meaning(word, detector), p) for word, p in expected],
-        number=_number(judged, detector) if judged.why == "parameter" else None,
+        number=odd_number(judged, detector) if by_number else None,
         nearest=nearest,
         missing=[meaning(word, detector) for word in nearest.missing],
         extra=[meaning(word, detector) for word in nearest.extra],
@@ -246,17 +266,30 @@ def meaning(word: str, detector: Detector) -> Meaning:
     template = group.template if group else event
     if not bin:
         return Meaning("event", template)
-    edges = detector.vocabulary.bins[int(id)][int(place) - 1].edges
-    number = len(edges) - 1 if bin == f"b{N_BINS}" else int(bin.removeprefix("b"))  # the last is always b8
-    return Meaning("number", template, int(place), edges[number - 1], edges[number])
+    bins = detector.vocabulary.bins[int(id)][int(place) - 1]
+    assert isinstance(bins, Bins)  # kinds have no word that a model knows
+    edges = bins.edges
+    nth = len(edges) - 1 if bin == f"b{N_BINS}" else int(bin.removeprefix("b"))  # the last is always b8
+    return Meaning("number", template, int(place), edges[nth - 1], edges[nth])
 
 
-def _number(judged: Judged, detector: Detector) -> Number:
+def read_at(words: list[str], place: int) -> tuple[str, int]:
+    """A session without its numbers of a new kind, which no model reads, and the place in it."""
+    return " ".join(word for word in words if not is_new(word)), place - sum(map(is_new, words[:place]))
+
+
+def odd_number(judged: Judged, detector: Detector) -> Number:
     """The number of a session that is odd."""
     id, _, place = judged.words[judged.word].partition("=")[0].removeprefix("E").partition(".")
-    written = detector.drain.parameters(detector.drain.groups[int(id)], at(judged).message)[int(place) - 1][1]
-    edges = detector.vocabulary.bins[int(id)][int(place) - 1].edges
-    return Number(written, int(place), edges[0], edges[-1])
+    group, message, nth = detector.drain.groups[int(id)], at(judged).message, int(place) - 1
+    written = detector.drain.parameters(group, message)[nth][1]
+    name, unit = named(detector.drain, group, message)[nth]
+    learnt = detector.vocabulary.bins[int(id)][nth]
+    if isinstance(learnt, Kinds):
+        return Number("kind", name, written, unit, int(place), learnt.values[0], learnt.values[-1], learnt.values)
+    least, most = learnt.edges[0], learnt.edges[-1]
+    how = "inside" if least <= number(written) <= most else "outside"
+    return Number(how, name, written, unit, int(place), least, most)
 
 
 def at(judged: Judged) -> Kept:
@@ -271,7 +304,8 @@ def badness(judged: Judged) -> tuple[float, int]:
     return (-math.inf if math.isnan(surprise) else surprise, SEVERITY.index(level) if level in SEVERITY else -1)
 
 
-def _place(record: Kept) -> dict[str, Any]:
+def place(record: Kept) -> dict[str, Any]:
+    """A record and where it stands, for JSON."""
     return {
         "source": record.source,
         "line": record.line_number,

@@ -10,7 +10,7 @@ runs/lstm-logs-october-0001/
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -36,7 +36,7 @@ from kakehashi.work.logs.sessions import Session
 from kakehashi.work.logs.stamps import SEVERITY
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.verdict import FEWEST, Verdict, Verdicts, checked
-from kakehashi.work.logs.vocabulary import Vocabulary, is_event, measured, numbers
+from kakehashi.work.logs.vocabulary import Vocabulary, is_event, is_far, is_new, kindly, measured, numbers
 
 TEMPLATES, DETECTOR, PENDING = "templates.json", "detector.json", "pending.json"
 GRAVE = ("WARNING", "ERROR", "CRITICAL")  # levels that alarm where a template had none as bad
@@ -177,6 +177,7 @@ class Detector:
         readings, outside, torn = Readings(), Counter(), []
         worst = started.worst if started else {}
         measures: dict[int, tuple[bool, ...]] = {0: ()}
+        kinds: dict[int, tuple[bool, ...]] = {0: ()}
 
         def keep(record: Record) -> int:
             group = drain.match(record.message)
@@ -184,6 +185,7 @@ class Detector:
                 return readings.note(0, ())
             if group.id not in measures:
                 measures[group.id] = measured(drain, group, record.message)
+                kinds[group.id] = kindly(drain, group, record.message)
             if record.level and _is_worse(record.level, worst.get(word := f"E{group.id}")):
                 worst[word] = record.level
             return readings.note(group.id, numbers(drain, group, record.message))
@@ -195,7 +197,7 @@ class Detector:
             raise TooFew(
                 f"{len(readings.sessions)} sessions are too few to learn from, it takes {FEWEST}: {grouping.smaller}"
             )
-        vocabulary = Vocabulary(drain, started.vocabulary.bins if started else readings.bins(measures))
+        vocabulary = Vocabulary(drain, started.vocabulary.bins if started else readings.bins(measures, kinds))
         saved = {
             "format": 1,
             "grouping": asdict(grouping),
@@ -266,11 +268,17 @@ class Detector:
         return self.verdicts.held_out
 
     def sessions(
-        self, source: Paths | Iterable[Record], notes: Notes | None = None, *, idle: float | None = None
+        self,
+        source: Paths | Iterable[Record],
+        notes: Notes | None = None,
+        *,
+        idle: float | None = None,
+        each: Callable[[Session], Any] | None = None,
     ) -> Iterator[Session]:
         """The sessions of files and folders, or of records, as fit grouped them, as a stream; of each record `Kept`.
 
-        idle: see `sessions.by_key`. Records that no template covers become `pending`; see `outside` and `torn`, too.
+        idle: see `sessions.by_key`. each: called with each record as it comes, as a session of its own.
+        Records that no template covers become `pending`; see `outside` and `torn`, too.
         """
         self.outside, self.torn, self.n_running, self._began = Counter(), [], 0, None
         self._waiting.begin()
@@ -281,7 +289,15 @@ class Detector:
         else:
             records = chain(first, items)
         told = _told(records, self.drain, self.torn)
-        return self.grouping.sessions(told, keep=self._kept, idle=idle, outside=self.outside)
+        key = self.grouping.key if self.grouping.by_key else lambda record: [""]
+
+        def keep(record: Record) -> Kept:
+            kept = self._kept(record)
+            if each and (names := key(record)):
+                each(Session(names[0], [kept]))
+            return kept
+
+        return self.grouping.sessions(told, keep=keep if each else self._kept, idle=idle, outside=self.outside)
 
     def judge(self, sessions: Iterable[Session]) -> Iterator[Judged]:
         """What is said of each session, in batches: memory does not grow with their number."""
@@ -297,6 +313,15 @@ class Detector:
                     self.n_running += 1
                     verdict = _lenient(verdict)
                 yield _judged(session, words, places, verdict)
+
+    def alone(self, session: Session) -> Judged | None:
+        """What is said of a session of one record, where this alarms in any: its template was never seen, or never at
+        such a level, or a number in it is far outside what was learnt or of a new kind. Else None."""
+        words, places = _written(session)
+        if not any(word == UNKNOWN or is_far(word) or is_new(word) for word in words):
+            return None
+        (verdict,) = self.verdicts.of([" ".join(words)], [False])
+        return _judged(session, words, places, verdict)
 
     def _was_running(self, session: Session, verdict: Verdict) -> bool:
         """Whether a session is one of those whose beginning was before the log's."""

@@ -112,11 +112,12 @@ def watch(
     follower: Follower,
     idle: float,
     show: Callable[[Judged], Any],
+    each: Callable[[Session], Any] | None = None,
     wait: Callable[[float], Any] = time.sleep,
 ) -> None:
     """show(judged) is called with each session as soon as it has ended: after `idle` seconds without a record, by the
     log's own clock, and where nothing at all comes by ours. Goes on until the follower is stopped; a session that is
-    open then is judged as one that goes on.
+    open then is judged as one that goes on. each: see `Detector.sessions`.
     """
     ended: list[Session] = []
 
@@ -130,7 +131,7 @@ def watch(
         wait(seconds)
 
     while not follower.closed:
-        for session in detector.sessions(follower.until_quiet(idle, pause), idle=idle):
+        for session in detector.sessions(follower.until_quiet(idle, pause), idle=idle, each=each):
             if follower.closed and session.why == "end":
                 session.why = "full"
             ended.append(session)

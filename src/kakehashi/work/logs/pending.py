@@ -21,6 +21,7 @@ class Pending:
     template: str
     count: int
     example: Record
+    earlier: bool  # no record of the scan that began last is of it
 
 
 class Waiting:
@@ -49,7 +50,10 @@ class Waiting:
     def pending(self) -> list[Pending]:
         """Those that wait, in the order in which they came."""
         groups = sorted(self.drain.groups.values(), key=lambda group: group.id)
-        return [Pending(group.id, group.template, group.count, self.examples[group.id]) for group in groups]
+        return [
+            Pending(group.id, group.template, group.count, self.examples[group.id], group.id not in self.met)
+            for group in groups
+        ]
 
     def without(self, ids: Collection[int]) -> Self:
         """Those that still wait when these do no more."""

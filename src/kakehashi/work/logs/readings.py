@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from kakehashi.work.logs.vocabulary import Bins, written
+from kakehashi.work.logs.vocabulary import Bins, Kinds, written
 
 LEARNT = 0.8  # of the sessions, in the order of time; the rest is held out
 NUMERIC, DISTINCT = 0.9, 20  # a parameter is a number in this share of its records, and has so many values at least
@@ -35,30 +35,35 @@ class Readings:
         """A session of records that were noted."""
         self.sessions.append(array("q", records))
 
-    def bins(self, measured: Mapping[int, Sequence[bool]]) -> dict[int, dict[int, Bins]]:
-        """Bins of the measurements whose range, in the sessions to learn, holds in the rest.
+    def bins(
+        self, measured: Mapping[int, Sequence[bool]], kindly: Mapping[int, Sequence[bool]]
+    ) -> dict[int, dict[int, Bins | Kinds]]:
+        """Bins of the measurements whose range, in the sessions to learn, holds in the rest; kinds that do.
 
-        measured: of each group, which of its parameters are measurements even where they have no decimals.
+        measured, kindly: of each group, which of its parameters are measurements even where they have no decimals, and
+        which may be of a few kinds.
         """
         cut = int(LEARNT * len(self.sessions))
         learnt, rest = _rows(self.sessions[:cut]), _rows(self.sessions[cut:])
         nothing = np.zeros(0, np.int64)
-        found: dict[int, dict[int, Bins]] = {}
+        found: dict[int, dict[int, Bins | Kinds]] = {}
         for id, columns in self.columns.items():
             for at, column in enumerate(columns):
                 values = np.frombuffer(column)
                 first, then = (values[rows.get(id, nothing)] for rows in (learnt, rest))
                 n, first, then = len(first) + len(then), first[~np.isnan(first)], then[~np.isnan(then)]
-                decimals = bool((first % 1 != 0).any())
-                if not (decimals or measured[id][at]):
+                if len(first) + len(then) < NUMERIC * n:
                     continue
-                if len(first) + len(then) >= NUMERIC * n and len(np.unique(first)) >= DISTINCT:
+                each = None
+                if len(np.unique(first)) < DISTINCT:
+                    each = Kinds.of(first) if kindly[id][at] else None
+                elif measured[id][at] or (first % 1).any():
                     each = Bins.of(first)
-                    if each.holds(then):
-                        found.setdefault(id, {})[at] = each
+                if each and each.holds(then):
+                    found.setdefault(id, {})[at] = each
         return found
 
-    def texts(self, bins: Mapping[int, Mapping[int, Bins]]) -> Iterator[str]:
+    def texts(self, bins: Mapping[int, Mapping[int, Bins | Kinds]]) -> Iterator[str]:
         """The sessions, written."""
         for session in self.sessions:
             words: list[str] = []

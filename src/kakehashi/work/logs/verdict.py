@@ -32,7 +32,7 @@ from kakehashi.work.logs.baselines import ALL, UNKNOWN, Events, Method, threshol
 from kakehashi.work.logs.errors import LogError, TooFew, damage_said, of_kind
 from kakehashi.work.logs.readings import LEARNT
 from kakehashi.work.logs.surprise import Surprise
-from kakehashi.work.logs.vocabulary import as_read, is_event, is_far, is_outside
+from kakehashi.work.logs.vocabulary import as_read, is_event, is_far, is_new, is_outside
 
 SESSIONS, THRESHOLDS = "sessions.txt", "thresholds.json"
 FEWEST = 10  # sessions to learn from
@@ -184,9 +184,11 @@ class Verdicts:
         with self.run.learners_code():
             surprises = self.surprise.of([session for session, _ in sessions])
         verdicts = []
-        for (session, whole), surprise in zip(sessions, surprises, strict=True):
+        for (session, whole), read in zip(sessions, surprises, strict=True):
             words = session.split()
-            tokens = self.tokenizer.encode(as_read(session))
+            known = np.array([not is_new(word) for word in words] + [True])  # what the model has read
+            surprise, tokens = np.full(len(words) + 1, np.inf), np.full(len(words), UNKNOWN)
+            surprise[known], tokens[known[:-1]] = read, self.tokenizer.encode(as_read(session))
             event = np.array([is_event(word) for word in words] + [True])
             for i, word in enumerate(words):
                 if is_outside(word):
@@ -195,7 +197,7 @@ class Verdicts:
                     surprise[i] = np.inf
             if not whole:
                 surprise[-1] = 0.0
-            events = tuple(token for token, here in zip(tokens, event, strict=False) if here)
+            events = tuple(tokens[event[:-1]].tolist())
             score, parameter = surprise[event].max(), surprise[~event].max(initial=0.0)
             verdicts.append(Verdict(events, surprise, float(score), float(parameter)))
         return verdicts

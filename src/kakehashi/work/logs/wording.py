@@ -1,6 +1,7 @@
-"""Notes in words, for a terminal and for a page."""
+"""Notes and odd numbers in words, for a terminal and for a page."""
 
 from kakehashi.texts import t
+from kakehashi.work.logs.alarms import Number
 from kakehashi.work.logs.lines import Note
 
 
@@ -12,3 +13,20 @@ def sentence(note: Note, source: str | None = None) -> str:
         kind = {"torn": "torn_packed", "encoding": "encoding_file"}[kind]
     source = note.source if source is None else source
     return t(f"logs.note.{kind}", source=source, line=note.line, count=note.count, encoding=encoding)
+
+
+def of_number(number: Number) -> str:
+    """What is odd about a number, by its name where it has one."""
+    return t(
+        f"logs.number.{number.how}",
+        name=number.name or t("logs.number.name"),
+        written=f"{number.written} {number.unit}".rstrip(),
+        learnt=learnt(number),
+    )
+
+
+def learnt(number: Number) -> str:
+    """The range or the kinds that were learnt."""
+    if number.kinds:
+        return ", ".join(f"{kind:,.10g}" for kind in number.kinds)
+    return t("logs.number.range", least=number.least, most=number.most)
