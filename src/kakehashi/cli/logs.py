@@ -42,9 +42,6 @@ def command(name: str) -> Any:
     )
 
 
-logs.command("gate", help=t("gate.help"), short_help=t("gate.short"), epilog=t("gate.example"))(gate)
-
-
 @command("fit")
 def fit(
     paths: Paths,
@@ -302,6 +299,9 @@ def accept(
         say_pending(detector.pending)
     waiting = [pending(each) for each in detector.pending]
     console.result({"run": str(run), "learnt": [pending(each) for each in learnt], "waiting": waiting})
+
+
+logs.command("gate", help=t("gate.help"), short_help=t("gate.short"), epilog=t("gate.example"))(gate)
 
 
 class Reading:

@@ -318,10 +318,13 @@ class Detector:
         """What is said of a session of one record, where this alarms in any: its template was never seen, or never at
         such a level, or a number in it is far outside what was learnt or of a new kind. Else None."""
         words, places = _written(session)
-        if not any(word == UNKNOWN or is_far(word) or is_new(word) for word in words):
+        new = UNKNOWN in words
+        if not new and not any(is_far(word) or is_new(word) for word in words):
             return None
         (verdict,) = self.verdicts.of([" ".join(words)], [False])
-        return _judged(session, words, places, verdict)
+        if ("model" if new else "parameter") not in verdict.odd:
+            return None
+        return _judged(session, words, places, replace(verdict, by="events" if new else "number"))
 
     def _was_running(self, session: Session, verdict: Verdict) -> bool:
         """Whether a session is one of those whose beginning was before the log's."""
