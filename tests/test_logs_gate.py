@@ -419,9 +419,12 @@ def full():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("n_reasons", [1, None])
 @pytest.mark.parametrize("lang", ["en", "ja"])
-def test_the_fullest_page_prints_on_one_sheet(full, tmp_path, lang, tool, spoken):
+def test_the_fullest_page_prints_on_one_sheet(full, tmp_path, n_reasons, lang, tool, spoken):
     spoken(lang)
+    full = replace(full, reasons=full.reasons[:n_reasons])
+    assert gate_page.page(full).html().count(":1000000") == (8 if n_reasons else 4)  # alarms
     page = gate_page.write(tmp_path / "gate.html", full)
     pdf = tmp_path / "gate.pdf"
     command = [
@@ -456,9 +459,12 @@ def test_every_verdict_and_reason_has_words(full, spoken):
     ratio = {"ratio": float("inf"), "low": 1.5, "high": float("inf"), "p": 0.0, "before": 0, "after": 3}
     seen = {"method": "counts", "seen": 30, "n": 300, "low": 0.0, "high": 4.2, "noticed": 9}
     values = {"level": "ERROR", "count": 3, "template": "t", "share": 0.7, "least": 30, **ratio, **seen}
+    odd = {"n": 39, "template": "t", "number": asdict(alarms.Number("outside", "took", "894", "ms", 1, 63.0, 179.0))}
     keys = [key for key in texts.Texts(texts.HERE / "{lang}" / "gate.toml").all("en") if key.startswith("gate.reason.")]
     for lang in texts.LANGUAGES:
         spoken(lang)
         for verdict in (PASS, LOOK, CANNOT_TELL):
-            reasons = [Reason(key.removeprefix("gate.reason."), values) for key in keys]
+            names = [key.removeprefix("gate.reason.") for key in keys]
+            reasons = [Reason(name, odd if name == "number" else values) for name in names]
             assert gate_page.page(replace(full, verdict=verdict, reasons=reasons)).html()
+        assert all(part in gate_page.said(Reason("number", odd)) for part in ("39", "took 894 ms", "63", "179"))

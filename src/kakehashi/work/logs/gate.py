@@ -41,6 +41,7 @@ UNNOTICED = 0.25  # so large a share of the sessions may alarm, and chance would
 FOREIGN = 0.5  # of the lines without a template: another system
 WORSE, TIMES, Q = 1.5, 3.0, 0.01
 NEW = 1000  # templates that the detector does not know, told apart
+NUMBERS = 3  # that are named, those of most sessions
 TIMES_KEPT = 1024  # of a side, spread over it
 EXAMPLE = 500  # characters of a line that are kept
 OURS, MODEL, PARAMETER, EVENT = "both", "model", "parameter", "event"  # methods, as the detector names them
@@ -105,6 +106,7 @@ class MethodRow:
     after: int
     n_after: int
     ratio: Ratio
+    of_before: bool = False  # normal: those before, and not the held-out ones
 
     @property
     def more(self) -> bool:
@@ -381,6 +383,13 @@ def worse(found: Comparison) -> Iterator[Reason]:
         if row.more:
             low, high = row.expected
             yield Reason(key, {"method": row.name, "seen": row.after, "n": row.n_after, "low": low, "high": high})
+    if found.ours.more:
+        odd = [alarm for alarm in found.alarms.alarms if alarm.number]
+        for alarm in sorted(odd, key=lambda alarm: alarm.n_alike, reverse=True)[:NUMBERS]:
+            line = alarms.at(alarm.judged).message[:EXAMPLE]
+            yield Reason(
+                "number", {"n": alarm.n_alike, "template": line, "number": alarm.number and asdict(alarm.number)}
+            )
 
 
 def bursts(found: Comparison) -> Iterator[Reason]:
@@ -453,10 +462,11 @@ def methods_of(detector: Detector, old: Side, new: Side) -> list[MethodRow]:
     before, after = old.sessions.total(), new.sessions.total()
     for name, spread in zip(names, rates.dispersion(names, new.sessions), strict=True):
         normal, n = round(detector.held_out[name] * detector.n_held_out), detector.n_held_out
-        if before[name] * n > normal * old.sessions.n:
+        of_before = before[name] * n > normal * old.sessions.n
+        if of_before:
             normal, n = before[name], old.sessions.n
         ratio = rates.compare(normal, n, after[name], new.sessions.n, spread)
-        rows.append(MethodRow(name, normal, n, after[name], new.sessions.n, ratio))
+        rows.append(MethodRow(name, normal, n, after[name], new.sessions.n, ratio, of_before))
     return rows
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from kakehashi import __version__, report, texts
 from kakehashi.texts import t
-from kakehashi.work.logs.alarms import Alarm, at
+from kakehashi.work.logs.alarms import Alarm, Number, at
 from kakehashi.work.logs.gate import CANNOT_TELL, LOOK, OURS, PASS, Comparison, Facts, NewTemplate, Rate, Reason, Share
 from kakehashi.work.logs.rates import CONFIDENCE, Ratio
-from kakehashi.work.logs.wording import sentence
+from kakehashi.work.logs.wording import learnt, sentence
 
-REASONS, NEW, CHANGED, ALARMS, NOTES = 5, 3, 4, 4, 3  # at most so many are shown; all stand in --json
+REASONS, NEW, LEVELS, CHANGED, ALARMS, NOTES = 5, 3, 2, 4, 4, 3  # so many are shown on a full page; all stand in --json
+MOST_ALARMS = 8  # where there is room
 CELLS = 90  # columns of a terminal that a quoted line may be wide; kanji take two
 NAME = 28  # and the name of a file
 SLUGS = {PASS: "pass", LOOK: "look", CANNOT_TELL: "cannot_tell"}
@@ -49,9 +50,11 @@ def page(found: Comparison) -> Sheet:
     made.add(reasons(found), heading("compared"), compared(found))
     made.add(heading("methods"), methods(found), against(found))
     new, sure = found.new_templates, [rate for rate in found.rates if not rate.ratio.low <= 1 <= rate.ratio.high]
+    room = NEW + LEVELS + CHANGED + max(0, REASONS - len(found.reasons))  # lines that the alarms may have besides
     levels = [share for share in found.levels if share.before or share.after]
     if rows := [*map(new_row, new[:NEW]), *map(level_row, levels), *(rate_row(each, found) for each in sure[:CHANGED])]:
         columns = [t(f"gate.column.{name}") for name in ("change", "before", "after", "ratio", "line")]
+        room -= len(rows)
         shown = (t("gate.column.new"), NEW, len(new)), (t("gate.column.rates"), CHANGED, len(sure))
         made.add(heading("changes", *shown))
         made.add(report.Table(columns, rows))
@@ -60,8 +63,9 @@ def page(found: Comparison) -> Sheet:
         made.add(t("gate.expected_new", n=number(n), expected=number(found.expected_new)))
     if worst := found.alarms.alarms:
         columns = [t(f"gate.column.{name}") for name in ("why", "alike", "place", "line")]
-        made.add(heading("alarms", ("", ALARMS, len(worst) + found.alarms.n_over)))
-        made.add(report.Table(columns, [alarm_row(each) for each in worst[:ALARMS]]))
+        n_shown = min(MOST_ALARMS, ALARMS + room, len(worst))
+        made.add(heading("alarms", ("", n_shown, len(worst) + found.alarms.n_over)))
+        made.add(report.Table(columns, [alarm_row(each) for each in worst[:n_shown]]))
     made.add(heading("read"), "\n".join(f"- {line}" for line in remarks(found)))
     return made
 
@@ -86,6 +90,10 @@ def reasons(found: Comparison) -> report.Table:
 
 def said(reason: Reason) -> str:
     """A reason in words."""
+    if reason.key == "number":
+        odd = Number(**reason.values["number"])
+        words = {"name": odd.name or t("logs.number.name"), "written": f"{odd.written} {odd.unit}".rstrip()}
+        return t("gate.reason.number", n=number(reason.values["n"]), **words, learnt=learnt(odd))
     values = {name: number(value, name == "share") for name, value in reason.values.items()}
     if "method" in values:
         values["method"] = t(f"logs.method.{values['method']}")
@@ -111,7 +119,7 @@ def methods(found: Comparison) -> report.Table:
     rows = [
         [
             t(f"logs.method.{row.name}"),
-            f"{row.normal:,} / {row.n_normal:,}",
+            f"{row.normal:,} / {row.n_normal:,}" + (f" ({t('gate.column.before')})" if row.of_before else ""),
             f"{row.after:,} / {row.n_after:,}",
             number(row.ratio.ratio),
             span(row.ratio) + (" ▲" if row.more else ""),
@@ -124,12 +132,9 @@ def methods(found: Comparison) -> report.Table:
 def against(found: Comparison) -> str:
     """False alarms expected and alarms seen; what the model added to what needs no learning."""
     ours = found.ours
-    low, high = ours.expected
     key = "noticed" if ours.noticed <= ours.n_after else "not_noticed"
-    sentences = [
-        t("gate.expected", seen=number(ours.after), n=number(ours.n_after), low=number(low), high=number(high)),
-        t(f"gate.{key}", noticed=number(ours.noticed)),
-    ]
+    counts = {"seen": ours.after, "n": ours.n_after, "noticed": ours.noticed}
+    sentences = [t(f"gate.{key}", **{name: number(n) for name, n in counts.items()})]
     if ours.after:
         added = {"n": number(ours.after), "added": number(found.added)}
         sentences.append(t("gate.added", **added) if found.added else t("gate.nothing_added"))
@@ -190,7 +195,7 @@ def number(value: float | int | str, share: bool = False) -> str:
         return f"{value:,}"
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 or value == 0 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def span(ratio: Ratio) -> str:
@@ -246,9 +251,12 @@ th,td{white-space:nowrap}
 td:last-child:not(.number){width:100%;min-width:14rem;white-space:normal;overflow-wrap:anywhere}
 main>.wide:first-child th{min-width:16rem;white-space:normal}
 @media (max-width:40rem){
-main>.wide:first-child :is(table,tbody,tr,th,td){display:block;width:auto;min-width:0}
+main>.wide :is(table,thead,tbody){display:block;width:auto}
+main>.wide tr{display:grid;grid-template-columns:repeat(3,1fr);border-bottom:1px solid var(--line)}
+main>.wide :is(th,td){min-width:0;padding:.1em .6em .1em 0;border:0}
+main>.wide :is(th,td){text-align:left;white-space:normal;overflow-wrap:anywhere}
+main>.wide :is(th,td):is(:first-child,:nth-child(5),:last-child){grid-column:1/-1;width:auto;min-width:0}
 main>.wide:first-child thead{display:none}
-main>.wide:first-child tbody th{padding-bottom:0;border:0}
 }
 @media print{
 @page{size:A4;margin:9mm 11mm}
