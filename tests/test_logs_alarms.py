@@ -129,6 +129,20 @@ def test_new_lines_of_one_template_are_one_alarm(detector, normal):
     assert [each.n_alike for each in found.alarms] == [2, 1]
 
 
+def test_alarms_after_the_same_event_are_alike_whatever_its_number_was(detector, normal):
+    one = alarm(normal, 1, 5.0)
+    alike = [replace(one, words=["E1", f"E1.1=b{i}", *normal.words], word=2) for i in (2, 5)]
+    tally = alarms.Tally(detector, budget=3)
+    assert [tally.add(each).count for each in alike] == [1, 2]
+    assert [tally.first(each) for each in alike] == [True, False]
+
+
+def test_a_number_within_its_range_is_not_said_to_be_outside(detector, normal):
+    word = next(i for i, word in enumerate(normal.words) if "=b" in word)
+    found = alarms.odd_number(replace(normal, word=word, place=normal.places[word], why="parameter"), detector)
+    assert found.how == "inside" and found.least <= float(found.written) <= found.most
+
+
 def test_of_equals_the_higher_level_comes_first(detector, normal):
     mild, grave = (alarm(normal, 2, math.inf, message=message) for message in ("one is odd", "two are quite odd"))
     grave.session.records[2] = replace(grave.session.records[2], level="ERROR")
