@@ -52,7 +52,8 @@ def refuse(*given, **named):
     raise OSError("a socket was opened")
 sys.meta_path.insert(0, Only())
 socket.socket = refuse
-runpy.run_path(sys.argv[1], run_name="__main__")
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -100,7 +101,8 @@ def test_a_line_that_is_wrong_is_answered_and_the_next_one_is_read(tool):
     bad = [b"", b"{", b"\xff\xfe", b"5", b"null", b"{}", b'{"text": 5}', b"[" * 100_000, b"1" * 5000, b"NaN"]
     told, string, *errors, last = ask(tool, b"\n".join(["\ufeff".encode() + good, good[9:-1], *bad, good]))
     assert told == string == last and "label" in told
-    assert [list(each) for each in errors] == [["error"]] * len(bad)
+    assert [list(each) for each in errors] == [["error", "line"]] * len(bad)
+    assert [each["line"] for each in errors] == list(range(3, 3 + len(bad)))
     assert all(isinstance(each["error"], str) and each["error"] for each in errors)
 
 
@@ -153,6 +155,22 @@ def test_ctrl_c_ends_it_without_a_traceback(tool):
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert (process.wait(30), process.stderr.read()) == (130, b"")
+
+
+def test_texts_are_arguments_too_and_what_is_none_gives_the_usage(tool):
+    def called(*arguments):
+        done = subprocess.run(
+            [*command(tool), *arguments], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = called("my card is lost", "カードが届かない")
+    assert (code, err) == (0, "")
+    lines = [json.dumps(text).encode() for text in ("my card is lost", "カードが届かない")]
+    assert [json.loads(line) for line in out.splitlines()] == ask(tool, b"\n".join(lines))
+    for flag, expected in (("--help", 0), ("--precision", 2)):
+        code, out, err = called(flag)
+        assert (code, out) == (expected, "") and "usage: python tool.py TEXT" in err and err.count("\n") == 1
 
 
 def test_it_is_a_function_too(tool):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from kakehashi import Mistake, cli, inference, models, tokenizers, training
+from kakehashi import Mistake, cli, inference, models, texts, tokenizers, training
+from kakehashi.cli import samples
 from kakehashi.data import Batch, DataError, tables
 from kakehashi.data.tables import Form, Labelled
 from kakehashi.inspection.sides import compare
@@ -364,8 +365,9 @@ def test_the_commands_from_a_japanese_csv_to_an_answer(tmp_path, monkeypatch, ca
     flags = ("--preset", "encoder-tiny", "--steps", 30, "--batch-size", 16, "--lr", "3e-3", "--no-baseline")
     assert command("train", "--task", "classify", "--data", "tickets.csv", *columns, *flags) == 0
     printed = capsys.readouterr().out
-    assert "Left out: 2 rows without a text or a label." in printed and "texts/s" in printed
-    assert "kakehashi classify runs/encoder-tickets-0001" in printed
+    assert "Rows left out, without a text or a label: 2." in printed and "texts/s" in printed
+    assert "kakehashi classify runs/encoder-tickets-0001" in printed and "--split test" not in printed
+    assert printed.count("texts to validate on are few") == 1
     made = Run.open("runs/encoder-tickets-0001")
     page = (made.path / "samples.md").read_text(encoding="utf-8")
     split = training.open_split(made.config)
@@ -377,6 +379,11 @@ def test_the_commands_from_a_japanese_csv_to_an_answer(tmp_path, monkeypatch, ca
     monkeypatch.setattr("sys.stdin", io.StringIO("残高が合いません\n\n"))
     answers = said("classify", made.path)["texts"]
     assert [each["text"] for each in answers] == ["残高が合いません", ""]
+
+    texts.use("ja")
+    shown = samples.page(made, split, None)
+    texts.use(None)
+    assert "| 文章 | 答え | 確率 | 正しいクラス |" in shown and "right" not in shown
 
     measured = said("eval", made.path)
     assert measured["right"] == made.summary()["right"] and measured["n"] == len(split.val)

@@ -15,6 +15,7 @@ from kakehashi.data import tables
 from kakehashi.runs import Run, RunError
 from kakehashi.work import predictor
 from kakehashi.work.predictor import Baseline, Judged, Outside, PredictorError, Threshold, certainty, judging, page
+from kakehashi.work.predictor.tool import Tool
 
 # texts of few distinct scores, so that ties are common
 ANSWERS = st.lists(st.tuples(st.integers(1, 8).map(lambda k: k / 8), st.booleans()), min_size=1, max_size=30)
@@ -250,6 +251,39 @@ def test_classify_answers_with_the_temperature_that_was_found(trained, capsys):
     made.save(trained)
     expected = certainty.softmax(judging.answers_of(trained)(["my card"]), 3.5).max()
     assert f"card {expected:.1%}" in said
+
+
+def test_classify_marks_what_the_tool_would_abstain_from(trained, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(models.console, "as_json", True)
+
+    def classified(threshold) -> tuple[list[bool], str]:
+        trained.write_extra("predictor.json", json.dumps(found | {"model": found["model"] | {"threshold": threshold}}))
+        models.classify_texts(Run.open(trained.path), asked, "cpu")
+        told = capsys.readouterr()
+        return [each["abstain"] for each in json.loads(told.out)["texts"]], told.err
+
+    asked = ["my card", *STRANGERS]
+    made = predictor.report(trained, baseline=False)
+    found = made.to_dict()
+    predictor.export(trained, tmp_path / "tool", reviewed=True)
+    tool = Tool(tmp_path / "tool")
+    try:
+        said, words = classified(made.model.threshold.value)
+        assert said == [tool.predict(text)["abstain"] for text in asked] and {True, False} == {*said}
+        assert [line.endswith("(unsure)") for line in words.splitlines()] == said
+        (answer,) = [tool.predict(text) for text in asked[:1]]
+        assert classified(answer["score"])[0][0] is False and classified(min(answer["score"] + 1e-5, 1))[0][0] is True
+        assert classified(None)[0] == [True] * len(asked)  # no threshold reaches the target
+    finally:
+        (trained.path / "predictor.json").unlink()
+    models.classify_texts(trained, asked[:1], "cpu")  # never judged
+    assert json.loads(capsys.readouterr().out)["texts"][0]["abstain"] is None
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_whoever_scores_the_threshold_or_more_is_answered(score, threshold):
+    assert not judging.abstains(max(score, threshold), threshold)
+    assert judging.abstains(score, threshold) or score > threshold - 2e-6
 
 
 def test_texts_of_no_class_are_left_to_a_person_more_often(trained):

@@ -19,6 +19,7 @@ Root = Annotated[Path, typer.Option("--root", help=t("cli.option.root"))]
 Device = Annotated[str, typer.Option(help=t("cli.option.device"))]
 Seed = Annotated[int, typer.Option(help=t("cli.option.seed"))]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help=t("cli.option.run_path"))]
+FEW = 100  # texts: what is validated on fewer is known roughly at best
 
 
 class Split(StrEnum):
@@ -131,6 +132,8 @@ def train(
         elif plan.seen:
             console.say(t("cli.train.seen", share=plan.seen, run=from_run), "yellow")
         labels = plan.config.task == "label"
+        if labels and len(parts.val) < FEW:
+            console.say(t("cli.train.few", n=len(parts.val)), "yellow")
         for what, n in parts.said.items() if labels else ():
             if n:
                 console.say(t(f"cli.train.rows.{what}", n=n), "yellow")
@@ -153,7 +156,10 @@ def train(
     console.say(t(f"cli.train.done.{made.config.task}", **ends, run=made.path))
     if made.config.task == "label":
         from kakehashi.cli.predictor import judge
+        from kakehashi.data import sets
 
+        if sets.known(made.config.data.source):  # they have a test, which a person's file has not
+            console.say(t("cli.train.test", run=made.path))
         summary["judged"] = judge(made, baseline)
     console.result({"run": str(made.path), **summary})
 
@@ -252,7 +258,10 @@ def classify(
 
 
 def classify_texts(run: "Run", texts: list[str] | None, device: str) -> None:
-    """The likeliest classes of the texts, or of each line of standard input."""
+    """The likeliest classes of the texts, or of each line of standard input; where the exported tool would abstain, so.
+
+    In --json "abstain" is null where the run was never judged, and so has no threshold.
+    """
     from kakehashi.cli.samples import short
     from kakehashi.inference import classify_texts
     from kakehashi.work.predictor import judging
@@ -266,8 +275,10 @@ def classify_texts(run: "Run", texts: list[str] | None, device: str) -> None:
             for text, answer in zip(
                 some, classify_texts(model, run.form, some, device, temperature=temperature), strict=True
             ):
-                console.say(f"{short(text, 60)}: {likely(answer)}")
-                found.append({"text": text, "classes": listed(answer)})
+                unsure = judging.abstains(answer[0][1], judged["model"]["threshold"]) if judged else None
+                mark = "  " + t("cli.classify.unsure") if unsure else ""
+                console.say(f"{short(text, 60)}: {likely(answer)}{mark}")
+                found.append({"text": text, "classes": listed(answer), "abstain": unsure})
     console.result({"run": str(run.path), "texts": found})
 
 

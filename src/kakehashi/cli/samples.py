@@ -1,6 +1,8 @@
-"""What samples.md shows of a run, by its task: a function each."""
+"""What samples.md shows of a run, in the language in use, by its task: a function each."""
 
 from typing import TYPE_CHECKING, Any
+
+from kakehashi.texts import t
 
 if TYPE_CHECKING:
     from kakehashi.data import Batches
@@ -35,7 +37,7 @@ def classes(run: "Run", split: Any, val: "Batches") -> str:
     names = run.form.classes
     with run.learners_code():
         table = confusion(run.load_model(), val, len(names), run.config.train["device"])  # (V, V)
-    lines = ["| class | images | right | taken for |", "|---|--:|--:|---|"]
+    lines = [t("cli.samples.classes"), "|---|--:|--:|---|"]
     for name, row, i in zip(names, table, range(len(names)), strict=True):
         others = sorted((j for j in range(len(names)) if j != i and row[j]), key=lambda j: -row[j])[:3]
         share = f"{row[i] / row.sum():.1%}" if row.sum() else "-"
@@ -54,7 +56,7 @@ def translations(run: "Run", split: Any, val: "Batches") -> str:
 
     config = run.config
     task = training.tasks.of(config.task)
-    parts = {"validation": (split.val, val)}
+    parts = {"val": (split.val, val)}
     if unseen := split.apart.get("unseen"):
         parts["unseen"] = unseen, PairSource(unseen, run.codec)
     lines = []
@@ -65,8 +67,8 @@ def translations(run: "Run", split: Any, val: "Batches") -> str:
             exact = training.measure(model, source, engine, right=task.right).right
             some = pairs[:: max(1, len(pairs) // 12)][:12]  # from all over the part
             written = translate(model, run.tokenizer, [source for source, _ in some], beam=1, device=str(engine.device))
-            lines += [f"## {name}: {exact:.2%} exact of {len(pairs):,}", ""]
-            lines += ["| source | wanted | written |", "|---|---|---|"]
+            lines += [t("cli.samples.pairs", part=t(f"cli.eval.{name}"), exact=exact, n=len(pairs)), ""]
+            lines += [t("cli.samples.written"), "|---|---|---|"]
             for pair, made in zip(some, written, strict=True):
                 cells = (text.replace("|", "\\|") for text in (*pair, made.text))
                 lines.append(f"| {' | '.join(cells)} |")
@@ -87,7 +89,7 @@ def labels(run: "Run", split: Any, val: "Batches") -> str:
     chances, answers = logits.softmax(-1).max(-1)
     given = [classes[k] for k in answers.tolist()]
     right = sum(answer == row.label for answer, row in zip(given, split.val, strict=True)) / len(given)
-    lines = [f"{right:.1%} right of {len(given):,} texts", "", "| text | answer | probability | right class |"]
+    lines = [t("cli.samples.right", right=right, n=len(given)), "", t("cli.samples.labels")]
     lines.append("|---|---|--:|---|")
     for i in range(0, len(given), max(1, len(given) // 12))[:12]:  # from all over the part
         text, label = split.val[i]

@@ -10,7 +10,6 @@ Before the folder has its name, the tool has answered every validation text as t
 
 import io
 import json
-import math
 import os
 import secrets
 import shutil
@@ -34,7 +33,7 @@ from kakehashi.texts import t
 from kakehashi.work.predictor import tool
 from kakehashi.work.predictor.certainty import softmax
 from kakehashi.work.predictor.errors import PredictorError
-from kakehashi.work.predictor.judging import FEW, TARGET, Report, kept, report
+from kakehashi.work.predictor.judging import FEW, TARGET, Report, floored, kept, report
 
 APART = 1e-5  # by which a score of the tool may differ from the run's
 LEFT_OVER = 3600.0  # seconds after which a temporary folder is nobody's: an export takes minutes at most
@@ -112,9 +111,6 @@ def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
     public = {} if data.private else {"data": data.name, "sha256": data.sha256}
     name = {} if data.private else {"run": run.name}
     figures = {"texts": made.n, "target": made.target, **made.model.to_dict(), "name": model["name"]}
-    threshold = made.model.threshold.value
-    if threshold is not None:  # down to the tool's 6 decimals: rounding must not silence the text it was taken from
-        threshold = math.floor(threshold * 1e6) / 1e6
     return {
         "format": 1,
         "model": model,
@@ -122,7 +118,7 @@ def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:
         "classes": form.classes,
         "length": form.length,
         "temperature": made.model.temperature,
-        "threshold": threshold,
+        "threshold": floored(made.model.threshold.value),
         "trained_on": {**public, "split": data.split, "private": data.private},
         # the baseline's figures, where the run has been judged beside it, depend on its data alone
         "figures": {**figures, "baseline": (kept(run) or {"baseline": None})["baseline"]},

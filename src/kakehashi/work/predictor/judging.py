@@ -31,6 +31,7 @@ from kakehashi.work.predictor.certainty import Threshold
 from kakehashi.work.predictor.errors import PredictorError
 
 FILE = "predictor.json"
+DECIMALS = 6  # of the tool's scores
 FEW = 200  # answers: a precision of fewer is known roughly at best
 CHANCE = 0.05  # where a fair coin would make as large a difference as often, nobody has won
 PAGE = "plots/reliability.html"
@@ -264,11 +265,24 @@ def kept(run: Run) -> dict[str, Any] | None:
             raise ValueError("the figures are none")
         if not 0 < found["model"]["temperature"] < math.inf:
             raise ValueError("the temperature is none")
+        if (threshold := found["model"]["threshold"]) is not None and not 0 <= threshold <= 1:
+            raise ValueError("the threshold is none")
         return found
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PredictorError(
             f"{run.path / FILE} is damaged ({error}): `kakehashi train --resume {run.path}` writes it anew"
         ) from error
+
+
+def floored(threshold: float | None) -> float | None:
+    """To the decimals of the tool's scores, down: rounding must not silence the text that it was taken from."""
+    return None if threshold is None else math.floor(threshold * 10**DECIMALS) / 10**DECIMALS
+
+
+def abstains(score: float, threshold: float | None) -> bool:
+    """Whether the tool, exported with this threshold, abstains from an answer of this score; None: always."""
+    least = floored(threshold)
+    return least is None or round(score, DECIMALS) < least
 
 
 def report(run: Run, *, target: float = TARGET, part: str = "val", baseline: bool = True) -> Report:

@@ -4,6 +4,7 @@
     predict("My card is lost")      # {"label": "lost_card", "score": 0.97, "abstain": False}
 
     python tool.py < texts.jsonl    # a line {"text": "..."} or "..." each; a line of JSON answers each
+    python tool.py "My card is lost" ...    # the same of texts as arguments
 
 Beside this file lie tool.json (tokenizer, classes, threshold) and weights.npz. Nothing is fetched, sent or kept.
 
@@ -238,6 +239,8 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 # --- Use ---
 
+USAGE = 'usage: python tool.py TEXT ..., or python tool.py < FILE, a line of JSON each: {"text": "..."} or "..."'
+
 
 @functools.cache
 def beside() -> Tool:
@@ -250,23 +253,30 @@ def predict(text: str) -> dict:
     return beside().predict(text)
 
 
-def answer(line: bytes) -> dict:
-    """What `predict` says of a line of JSON, or {"error": what is wrong with the line}."""
+def answer(line: bytes, number: int) -> dict:
+    """What `predict` says of a line of JSON, or {"error": what is wrong with it, "line": its number, from 1}."""
     try:
         given = json.loads(line.decode("utf-8-sig"))
         if isinstance(given, dict) and "text" not in given:
             raise ValueError('an object needs a "text"')
         return predict(given["text"] if isinstance(given, dict) else given)
     except (ValueError, RecursionError) as error:
-        return {"error": str(error)}
+        return {"error": str(error), "line": number}
 
 
 def main() -> None:
-    """Answer each line of standard input by a line on standard output, at once; both are UTF-8."""
+    """Answer each argument, or each line of standard input, by a line on standard output, at once; in UTF-8."""
+    texts = sys.argv[1:]
+    if {"-h", "--help"} & set(texts):
+        print(USAGE, file=sys.stderr)
+        return
+    if unknown := [each for each in texts if each.startswith("-")]:
+        print(f"tool.py: unknown argument {unknown[0]!a}; {USAGE}", file=sys.stderr)
+        sys.exit(2)
     try:
         beside()
-        for line in sys.stdin.buffer:
-            sys.stdout.buffer.write(json.dumps(answer(line), ensure_ascii=False).encode("utf-8") + b"\n")
+        for number, line in enumerate([json.dumps(text).encode() for text in texts] or sys.stdin.buffer, 1):
+            sys.stdout.buffer.write(json.dumps(answer(line, number), ensure_ascii=False).encode("utf-8") + b"\n")
             sys.stdout.buffer.flush()
     except KeyboardInterrupt:
         sys.exit(130)
