@@ -150,7 +150,8 @@ if __name__ == "__main__":
 
 def test_a_recipe_is_a_plan_and_the_command_that_makes_it(tmp_path):
     texts = tmp_path / "texts.csv"
-    texts.write_text("text,label\none,a\ntwo,b\nthree,a\nfour,b\n", encoding="utf-8")
+    rows = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(100))  # more than a batch of the recipe
+    texts.write_text("text,label\n" + rows, encoding="utf-8")
     plan = work.planned(str(texts), steps=2)
     assert plan.config.task == "label" and plan.config.train["steps"] == 2 and plan.config.seed == work.SEED
     assert work.said("banking77").startswith("kakehashi train --data banking77 --model encoder")
