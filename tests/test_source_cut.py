@@ -7,11 +7,19 @@ import tokenize
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from source_cases import NASTY, REFERENCES, styles
+from source_cases import FOLDER, NASTY, REFERENCES, styles
 
 from kakehashi import source
 from kakehashi.source import SourceError, altered, blank, empty, fill, hints, lint_imports, strip_comments, symbols
 
+LOGS, PREDICTOR = "work/logs", "work/predictor"
+PARTS = (
+    "models/encoder.py",
+    f"{LOGS}/drain.py",
+    f"{LOGS}/surprise.py",
+    f"{LOGS}/baselines.py",
+    f"{PREDICTOR}/certainty.py",
+)  # of which stations are to come
 EVERY = {**REFERENCES, **{f"nasty, {name}": text for name, text in styles(NASTY).items()}}
 
 
@@ -39,6 +47,16 @@ def test_filling_a_blanked_file_gives_the_original_byte_for_byte(data):
     assert symbols(starter) == symbols(text)
     assert shells(starter) == shells(text)  # signatures, decorators, docstrings, class bodies
     assert blank(starter, chosen) == starter
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_each_symbol_alone_and_all_together_go_there_and_back(path):
+    text = source.read(FOLDER.parent / path)
+    names = symbols(text)
+    for chosen in (*([name] for name in names), names):
+        starter = blank(text, chosen)
+        assert starter != text and fill(starter, text, chosen) == text
+        ast.parse(starter)
 
 
 @pytest.mark.parametrize("name", EVERY)
