@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from predictor_cases import PARTS, STRANGERS, clinc, trained_run
 
 from kakehashi import training
-from kakehashi.cli import models
+from kakehashi.cli import console, models
 from kakehashi.data import tables
 from kakehashi.runs import Run, RunError
 from kakehashi.work import predictor
@@ -278,6 +278,17 @@ def test_classify_marks_what_the_tool_would_abstain_from(trained, capsys, monkey
         (trained.path / "predictor.json").unlink()
     models.classify_texts(trained, asked[:1], "cpu")  # never judged
     assert json.loads(capsys.readouterr().out)["texts"][0]["abstain"] is None
+
+
+def test_train_points_to_the_test_of_a_set_that_has_one(tmp_path, monkeypatch, capsys):
+    clinc(tmp_path, monkeypatch)
+    arguments = "train --data clinc150 --model encoder --preset encoder-tiny --steps 1 --no-baseline --root"
+    with pytest.raises(SystemExit) as left:
+        console.run([*arguments.split(), str(tmp_path)])
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert "encoder-clinc150-0001 --split test` measures on texts never looked at." in printed
+    assert "60 texts to validate on are few" in printed
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
