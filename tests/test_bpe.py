@@ -237,7 +237,7 @@ def test_any_list_of_merges_is_done_as_told_or_refused(cuts, text):
 def test_merges_that_are_never_done_change_nothing(real):
     """A list made from tiktoken's ranks has a merge for every way to cut a token in two."""
     many = all_splits(learnt("llama3"))
-    assert len(many.merges) > 1.2 * len(learnt("llama3").merges)
+    assert len(many.merges) > 1.1 * len(learnt("llama3").merges)
     theirs = hugging_face(many)
     for text in real.values():
         assert many.encode(text) == learnt("llama3").encode(text) == theirs.encode(text).ids

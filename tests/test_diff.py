@@ -408,6 +408,8 @@ def taken(family) -> tuple:
     before, after = tokens()
     if family.task == "classify":
         return rand(2, 1, 9, 7), torch.tensor([1, 3])
+    if family.task == "label":
+        return before, torch.tensor([1, 3])
     return (before, after) if family.task == "lm" else (before, before, after)
 
 
