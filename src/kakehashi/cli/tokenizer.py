@@ -12,7 +12,7 @@ from kakehashi.cli import console
 from kakehashi.texts import t
 
 if TYPE_CHECKING:
-    from kakehashi.tokenizers import BPETokenizer, CharTokenizer, PieceTokenizer
+    from kakehashi.tokenizers import Written
 
 COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 SIZE = 2000  # tokens of the one that show learns where no file is named
@@ -102,7 +102,7 @@ def tokenizer_show(
     )
 
 
-def opened(path: str | None) -> "BPETokenizer | CharTokenizer | PieceTokenizer":
+def opened(path: str | None) -> "Written":
     """The tokenizer at a path; without one, a small one is learnt from Python's own library."""
     from kakehashi import tokenizers
 
@@ -114,7 +114,7 @@ def opened(path: str | None) -> "BPETokenizer | CharTokenizer | PieceTokenizer":
     return tokenizers.BPETokenizer.train(corpus("stdlib-code").documents, SIZE)
 
 
-def piece_of(coder: "BPETokenizer | CharTokenizer | PieceTokenizer", number: int) -> bytes:
+def piece_of(coder: "Written", number: int) -> bytes:
     """What a token stands for, in UTF-8."""
     token = coder.tokens[number]
     return token.encode() if isinstance(token, str) else token
