@@ -545,12 +545,12 @@ def device(name: str) -> torch.device:
 
 def weights_of(model) -> Arrays:
     """A copy of a torch model's parameters and persistent buffers. What is tied stands once, under its first name."""
-    return {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in _distinct(model).items()}
+    return {name: np.array(tensor.detach().cpu().numpy(), order="C") for name, tensor in distinct(model).items()}
 
 
 def load_weights(model, weights: Arrays) -> None:
     """Copy what `weights_of` gave into a torch model. Raises RunError where names or shapes differ."""
-    tensors = _distinct(model)
+    tensors = distinct(model)
     if missing := tensors.keys() - weights.keys():
         raise RunError(f"the weights do not fit: there are none for {', '.join(sorted(missing))}")
     if unknown := weights.keys() - tensors.keys():
@@ -564,7 +564,8 @@ def load_weights(model, weights: Arrays) -> None:
             tensor.copy_(torch.from_numpy(weights[name]))
 
 
-def _distinct(model) -> dict[str, Any]:
+def distinct(model) -> dict[str, Any]:
+    """The parameters and persistent buffers of a torch model; what is tied stands once, under its first name."""
     names = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), (name, tensor))

@@ -398,7 +398,9 @@ def say_outside(outside: Counter[str]) -> None:
 
 def say_alarm(alarm: "Alarm") -> None:
     """An alarm: where, the line, why, what was expected, the nearest normal session."""
-    record = alarm.judged.session.records[min(alarm.judged.place, len(alarm.judged.session) - 1)]
+    from kakehashi.work.logs.alarms import at
+
+    record = at(alarm.judged)
     say_head(alarm.rank, record, alarm.n_alike)
     say_line(t("logs.alarm.session", key=alarm.judged.session.key, n=len(alarm.judged.session)), 3, "dim")
     say_why(alarm.judged.why, record, alarm.number)

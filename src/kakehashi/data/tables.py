@@ -244,6 +244,7 @@ class Labelled:
     """
 
     def __init__(self, rows: Sequence[Row], form: Form, left: bool = False):
+        self.rows = tuple(rows)
         self.form = form
         self.left = left
         encoded = [form.encode(row.text) for row in rows]

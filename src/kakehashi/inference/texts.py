@@ -4,6 +4,7 @@ The model is an encoder, which names the class, or a language model, whose next 
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def text_logits(model: Any, form: Form, texts: Sequence[str], device: str = "cpu
     """
     place = runs.device(device)
     model = model.to(place)
-    n_classes, left = len(form.classes), not hasattr(model.config, "n_classes")
+    n_classes, left = len(form.classes), tables.reads_on(asdict(model.config))
     found = [torch.empty(0, n_classes)]
     for i in range(0, len(texts), AT_ONCE):
         batch = tables.batch_of(*form.numbers(texts[i : i + AT_ONCE], left))

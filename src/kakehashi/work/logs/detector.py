@@ -30,7 +30,7 @@ from kakehashi.work.logs.lines import Notes
 from kakehashi.work.logs.masks import Masks
 from kakehashi.work.logs.nearest import Nearest, Normal
 from kakehashi.work.logs.pending import Pending, Waiting
-from kakehashi.work.logs.readings import LEARNT, Readings
+from kakehashi.work.logs.readings import Readings, n_learnt
 from kakehashi.work.logs.records import Record, read, seconds_of
 from kakehashi.work.logs.sessions import Session
 from kakehashi.work.logs.stamps import SEVERITY
@@ -256,7 +256,7 @@ class Detector:
 
     @property
     def n_learnt(self) -> int:
-        return int(LEARNT * len(self.normal))
+        return n_learnt(len(self.normal))
 
     @property
     def n_held_out(self) -> int:

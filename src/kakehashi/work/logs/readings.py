@@ -10,9 +10,12 @@ from kakehashi.work.logs.vocabulary import Bins, Kinds, written
 
 LEARNT = 0.8  # of the sessions, in the order of time; the rest is held out
 NUMERIC, DISTINCT = 0.9, 20  # a parameter is a number in this share of its records, and has so many values at least
-
-
 ROWS = 1 << 40  # more than the records of a group
+
+
+def n_learnt(n_sessions: int) -> int:
+    """How many of the sessions are learnt, the first ones."""
+    return int(LEARNT * n_sessions)
 
 
 class Readings:
@@ -43,7 +46,7 @@ class Readings:
         measured, kindly: of each group, which of its parameters are measurements even where they have no decimals, and
         which may be of a few kinds.
         """
-        cut = int(LEARNT * len(self.sessions))
+        cut = n_learnt(len(self.sessions))
         learnt, rest = _rows(self.sessions[:cut]), _rows(self.sessions[cut:])
         nothing = np.zeros(0, np.int64)
         found: dict[int, dict[int, Bins | Kinds]] = {}

@@ -30,7 +30,7 @@ from kakehashi.tokenizers.words import WordTokenizer
 from kakehashi.training import Plan
 from kakehashi.work.logs.baselines import ALL, UNKNOWN, Events, Method, threshold
 from kakehashi.work.logs.errors import LogError, TooFew, damage_said, of_kind
-from kakehashi.work.logs.readings import LEARNT
+from kakehashi.work.logs.readings import n_learnt
 from kakehashi.work.logs.surprise import Surprise
 from kakehashi.work.logs.vocabulary import as_read, is_event, is_far, is_new, is_outside
 
@@ -166,7 +166,7 @@ class Verdicts:
     def methods(self) -> list[Method]:
         """Sets know all normal sessions, the forest those that its threshold is not taken from."""
         known = [self.events(session) for session in self.normal]
-        learnt = known[: int(LEARNT * len(known))]
+        learnt = known[: n_learnt(len(known))]
         return [method.fit(learnt if method.cut is None else known) for method in (make() for make in ALL)]
 
     @cached_property
@@ -226,7 +226,7 @@ class Verdicts:
         most_event = max((v.score for v in normal if np.isfinite(v.score)), default=0.0)
         most_number = max((v.parameter for v in normal if np.isfinite(v.parameter)), default=0.0)
 
-        cut = int(LEARNT * len(self.normal))
+        cut = n_learnt(len(self.normal))
         learnt = [self.events(session) for session in self.normal[:cut]]
         methods = [make().fit(learnt) for make in ALL]
         held_out = self._scored([(session, self.whole) for session in self.normal[cut:]], most_number)
@@ -306,7 +306,7 @@ def _plan(
                 f"begin anew, with model lstm for instance"
             )
         start, tokenizer = what, None
-    learnt = [len(session.split()) + 1 for session in sessions[: int(LEARNT * len(sessions))]]
+    learnt = [len(session.split()) + 1 for session in sessions[: n_learnt(len(sessions))]]
     # a model that could read any number of tokens reads whole sessions, if they are not too long
     window = None
     if getattr(resolved.config, "block_size", None) is None:

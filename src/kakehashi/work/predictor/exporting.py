@@ -28,7 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kakehashi import __version__, models, training
 from kakehashi.paths import TEMPORARY, atomic_write
-from kakehashi.runs import Run, weights_of
+from kakehashi.runs import Run, distinct, weights_of
 from kakehashi.texts import t
 from kakehashi.work.predictor import tool
 from kakehashi.work.predictor.certainty import softmax
@@ -99,10 +99,7 @@ def _shapes(name: str, config: Any) -> dict[str, tuple[int, ...]]:
     """The parameters of a reference."""
     with torch.device("meta"):  # shapes alone: no memory
         model = models.find(name).Model(config)
-    found = {}
-    for each, tensor in model.state_dict(keep_vars=True).items():
-        found.setdefault(id(tensor), (each, tuple(tensor.shape)))  # what is tied stands once
-    return dict(found.values())
+    return {each: tuple(tensor.shape) for each, tensor in distinct(model).items()}
 
 
 def _settings(run: Run, model: dict[str, Any], made: Report) -> dict[str, Any]:

@@ -296,7 +296,8 @@ def report(run: Run, *, target: float = TARGET, part: str = "val", baseline: boo
     form.require_classes(split.classes)
     rows = {"val": split.val}
     if part != "val":
-        rows[part] = _rows_of(run, part)
+        unseen: Any = training.open_test(run.config, run.codec, part)  # a Labelled, as of every run of this task
+        rows[part] = unseen.rows
     found = {name: ([row.text for row in some], _numbers(some, form.classes)) for name, some in rows.items()}
     answering: dict[str, Answering] = {run.config.model.name: answers_of(run)}
     if baseline:
@@ -324,14 +325,6 @@ def answers_of(run: Run) -> Answering:
             return text_logits(model, run.codec, texts).numpy()
 
     return answer
-
-
-def _rows_of(run: Run, part: str) -> Sequence[tables.Row]:
-    """The texts and classes of a part that training never saw."""
-    training.open_test(run.config, run.codec, part)  # says what is wrong with the part, if anything
-    spec = run.config.data
-    found = tables.read(spec.source, spec.text, spec.label, spec.encoding, part)
-    return [tables.Row(*each) for each in zip(found.texts, found.labels, strict=True)]
 
 
 def _numbers(rows: Sequence[tables.Row], classes: Sequence[str]) -> np.ndarray:
