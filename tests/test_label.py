@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from kakehashi import Mistake, cli, inference, models, texts, tokenizers, training
-from kakehashi.cli import samples
 from kakehashi.data import Batch, DataError, tables
 from kakehashi.data.tables import Form, Labelled
 from kakehashi.inspection.sides import compare
@@ -380,10 +379,12 @@ def test_the_commands_from_a_japanese_csv_to_an_answer(tmp_path, monkeypatch, ca
     answers = said("classify", made.path)["texts"]
     assert [each["text"] for each in answers] == ["残高が合いません", ""]
 
-    texts.use("ja")
-    shown = samples.page(made, split, None)
+    assert "| text / 文章 | answer / 答え | probability / 確率 | right class / 正しいクラス |" in page
+    (made.path / "samples.md").unlink()
+    assert command("train", "--resume", made.path, "--no-baseline", "--lang", "ja") == 0
     texts.use(None)
-    assert "| 文章 | 答え | 確率 | 正しいクラス |" in shown and "right" not in shown
+    assert (made.path / "samples.md").read_text(encoding="utf-8") == page
+    capsys.readouterr()
 
     measured = said("eval", made.path)
     assert measured["right"] == made.summary()["right"] and measured["n"] == len(split.val)

@@ -227,7 +227,7 @@ def test_training_tells_the_exact_match_and_shows_pairs(folder, kakehashi):
     said = json.loads(out.splitlines()[-1])
     assert 0 <= said["right"] <= 1 and "exact match" in err and "kakehashi translate" in err
     page = (Path(said["run"]) / "samples.md").read_text(encoding="utf-8")
-    assert "## validation: " in page and "| source | wanted | written |" in page
+    assert "## val\n" in page and "| source / 原文 | wanted / 正解 | written / 出力 |" in page
     assert "backwards" in kakehashi("show", said["run"], "--lang", "ja").out
 
 

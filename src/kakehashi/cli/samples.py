@@ -1,8 +1,11 @@
-"""What samples.md shows of a run, in the language in use, by its task: a function each."""
+"""What samples.md shows of a run, by its task: a function each.
+
+Its words stand there in every language, so that a run that is resumed under another one writes the same bytes.
+"""
 
 from typing import TYPE_CHECKING, Any
 
-from kakehashi.texts import t
+from kakehashi.texts import HERE, LANGUAGES, Texts
 
 if TYPE_CHECKING:
     from kakehashi.data import Batches
@@ -13,6 +16,13 @@ if TYPE_CHECKING:
 def page(run: "Run", split: Any, val: "Batches") -> str:
     """samples.md of a run whose training has ended. split: its data; val: what it is validated on, of them."""
     return f"# {run.name}\n\n{SAMPLES[run.config.task](run, split, val)}\n"
+
+
+def spoken(key: str, **values: object) -> str:
+    """A text in every language, side by side; the head of a table cell by cell."""
+    room = Texts(HERE / "{lang}" / "cli.toml")
+    each = [room.all(lang)[f"cli.samples.{key}"].format(**values).split("|") for lang in LANGUAGES]
+    return " | ".join(" / ".join(filter(None, map(str.strip, cells))) for cells in zip(*each, strict=True)).strip()
 
 
 def texts(run: "Run", split: Any, val: "Batches") -> str:
@@ -37,7 +47,7 @@ def classes(run: "Run", split: Any, val: "Batches") -> str:
     names = run.form.classes
     with run.learners_code():
         table = confusion(run.load_model(), val, len(names), run.config.train["device"])  # (V, V)
-    lines = [t("cli.samples.classes"), "|---|--:|--:|---|"]
+    lines = [spoken("classes"), "|---|--:|--:|---|"]
     for name, row, i in zip(names, table, range(len(names)), strict=True):
         others = sorted((j for j in range(len(names)) if j != i and row[j]), key=lambda j: -row[j])[:3]
         share = f"{row[i] / row.sum():.1%}" if row.sum() else "-"
@@ -48,7 +58,7 @@ def classes(run: "Run", split: Any, val: "Batches") -> str:
 def translations(run: "Run", split: Any, val: "Batches") -> str:
     """Tables of pairs with what the model writes, greedily: of those validated on, and of unseen ones where there are.
 
-    Beside each part's name: the share of all its pairs that are written exactly.
+    Below each part's name: the share of all its pairs that are written exactly.
     """
     from kakehashi import training
     from kakehashi.data import PairSource
@@ -67,8 +77,8 @@ def translations(run: "Run", split: Any, val: "Batches") -> str:
             exact = training.measure(model, source, engine, right=task.right).right
             some = pairs[:: max(1, len(pairs) // 12)][:12]  # from all over the part
             written = translate(model, run.tokenizer, [source for source, _ in some], beam=1, device=str(engine.device))
-            lines += [t("cli.samples.pairs", part=t(f"cli.eval.{name}"), exact=exact, n=len(pairs)), ""]
-            lines += [t("cli.samples.written"), "|---|---|---|"]
+            lines += [f"## {name}", "", spoken("pairs", exact=exact, n=len(pairs)), ""]
+            lines += [spoken("written"), "|---|---|---|"]
             for pair, made in zip(some, written, strict=True):
                 cells = (text.replace("|", "\\|") for text in (*pair, made.text))
                 lines.append(f"| {' | '.join(cells)} |")
@@ -89,7 +99,7 @@ def labels(run: "Run", split: Any, val: "Batches") -> str:
     chances, answers = logits.softmax(-1).max(-1)
     given = [classes[k] for k in answers.tolist()]
     right = sum(answer == row.label for answer, row in zip(given, split.val, strict=True)) / len(given)
-    lines = [t("cli.samples.right", right=right, n=len(given)), "", t("cli.samples.labels")]
+    lines = [spoken("right", right=right, n=len(given)), "", spoken("labels")]
     lines.append("|---|---|--:|---|")
     for i in range(0, len(given), max(1, len(given) // 12))[:12]:  # from all over the part
         text, label = split.val[i]
