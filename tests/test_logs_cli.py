@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -84,13 +83,6 @@ def process(*arguments, cwd, **environment):
             yield started
         finally:
             started.kill()
-
-
-def until(condition, process):
-    """Wait for it; a process that ends before has failed."""
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
 
 
 def said(out):
@@ -280,13 +272,20 @@ def test_watch_judges_what_one_look_brings_together_and_of_what_is_open_all_but_
     assert cut.surprises[-1] == 0 and not cut.alarm, "its end may be to come"
 
 
-def test_a_fit_that_is_killed_is_told_and_can_be_finished(fitted, kakehashi, tmp_path):
+def test_a_fit_that_was_killed_is_told_in_a_line(fitted, kakehashi, tmp_path):
+    from kakehashi.work.logs.detector import Detector
+
+    class Killed(Exception):
+        pass
+
+    class Killer:
+        def on_step(self, state):
+            raise Killed
+
     folder, _, _ = fitted
-    with process("fit", folder / "normal", "--steps", 100_000, cwd=tmp_path) as fit:
-        until(lambda: list(tmp_path.glob("runs/*/checkpoint/current")), fit)
-        fit.kill()
-        fit.wait()
-    (run,) = (tmp_path / "runs").iterdir()
+    with pytest.raises(Killed):
+        Detector.fit(folder / "normal", root=tmp_path, name="killed", steps=2, callbacks=[Killer()])
+    run = tmp_path / "killed"
     code, _, err = kakehashi("logs", "scan", run, folder / "odd.log")
     assert code == 2 and f"kakehashi train --resume {run}" in err and len(err.splitlines()) == 1
 

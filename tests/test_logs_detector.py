@@ -608,6 +608,13 @@ def test_the_thresholds_are_of_the_sessions_that_were_held_out(tmp_path):
     assert verdicts.thresholds["model"] - wanted == pytest.approx(SLACK, abs=SLACK / 4)
 
 
+def test_after_training_the_model_reads_each_distinct_session_once(tmp_path, monkeypatch):
+    read, of = [], Surprise.of
+    monkeypatch.setattr(Surprise, "of", lambda self, texts: read.extend(texts) or of(self, texts))
+    Verdicts.fit(SESSIONS, root=tmp_path, steps=1)
+    assert sorted(read) == sorted(set(SESSIONS))
+
+
 def test_a_runs_weights_are_gone_on_from_where_the_words_are_the_same(tmp_path):
     first = Verdicts.fit(SESSIONS, root=tmp_path, steps=2)
     second = Verdicts.fit(SESSIONS[:20], root=tmp_path, model=first.run.path, steps=1)

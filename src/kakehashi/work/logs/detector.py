@@ -368,7 +368,7 @@ class Detector:
 
     @cached_property
     def _normal(self) -> Normal:
-        return Normal(map(self.verdicts.events, self.normal), self.verdicts.tokenizer.tokens)
+        return Normal(self.verdicts.known, self.verdicts.tokenizer.tokens)
 
     def _usual(self, words: tuple[str, ...], level: str | None) -> str | None:
         """The worst level of an event in the normal logs, where this one is worse and GRAVE."""

@@ -154,7 +154,7 @@ class Verdicts:
         """whole: of each, whether its end is one; None: as in fit."""
         asked = list(zip(sessions, whole or [self.whole] * len(sessions), strict=True))
         distinct = list(dict.fromkeys(asked))
-        verdicts = self._scored(distinct, self.thresholds["largest"])
+        verdicts = self._scored(distinct, self._read(distinct), self.thresholds["largest"])
         found = dict(zip(distinct, self._decided(verdicts, self.methods, self.most), strict=True))
         return [found[each] for each in asked]
 
@@ -163,26 +163,37 @@ class Verdicts:
         return tuple(self.tokenizer.encode(" ".join(filter(is_event, session.split()))))
 
     @cached_property
+    def known(self) -> list[Events]:
+        """The events of each normal session."""
+        distinct = {session: self.events(session) for session in dict.fromkeys(self.normal)}
+        return [distinct[session] for session in self.normal]
+
+    @cached_property
     def methods(self) -> list[Method]:
         """Sets know all normal sessions, the forest those that its threshold is not taken from."""
-        known = [self.events(session) for session in self.normal]
-        learnt = known[: n_learnt(len(known))]
-        return [method.fit(learnt if method.cut is None else known) for method in (make() for make in ALL)]
+        learnt = self.known[: n_learnt(len(self.known))]
+        return [method.fit(learnt if method.cut is None else self.known) for method in (make() for make in ALL)]
 
     @cached_property
     def first(self) -> frozenset[int]:
         """The events that begin a normal session."""
-        return frozenset(events[0] for events in map(self.events, self.normal) if events)
+        return frozenset(events[0] for events in self.known if events)
 
     @cached_property
     def most(self) -> Counter[int]:
         """How often each event stands in a normal session, at most."""
-        return _most(map(self.events, self.normal))
+        return _most(self.known)
 
-    def _scored(self, sessions: Sequence[tuple[str, bool]], largest: float) -> list[Verdict]:
-        """What model and numbers say of (session, whole). largest: what a number just outside its range counts."""
+    def _read(self, sessions: Sequence[tuple[str, bool]]) -> list[np.ndarray]:
+        """What the model says of each (session, whole), whole or not."""
         with self.run.learners_code():
-            surprises = self.surprise.of([session for session, _ in sessions])
+            return self.surprise.of([session for session, _ in sessions])
+
+    def _scored(
+        self, sessions: Sequence[tuple[str, bool]], surprises: Sequence[np.ndarray], largest: float
+    ) -> list[Verdict]:
+        """What model and numbers say of (session, whole). surprises: of `_read`. largest: what a number just outside
+        its range counts."""
         verdicts = []
         for (session, whole), read in zip(sessions, surprises, strict=True):
             words = session.split()
@@ -222,14 +233,17 @@ class Verdicts:
 
     def _measure(self) -> None:
         """Thresholds, and how often each method alarms, from the sessions that were held out."""
-        normal = self._scored([(session, self.whole) for session in dict.fromkeys(self.normal)], largest=0.0)
+        distinct = [(session, self.whole) for session in dict.fromkeys(self.normal)]
+        surprises = self._read(distinct)
+        normal = self._scored(distinct, surprises, largest=0.0)
         most_event = max((v.score for v in normal if np.isfinite(v.score)), default=0.0)
         most_number = max((v.parameter for v in normal if np.isfinite(v.parameter)), default=0.0)
 
         cut = n_learnt(len(self.normal))
-        learnt = [self.events(session) for session in self.normal[:cut]]
+        learnt = self.known[:cut]
         methods = [make().fit(learnt) for make in ALL]
-        held_out = self._scored([(session, self.whole) for session in self.normal[cut:]], most_number)
+        scored = dict(zip(distinct, self._scored(distinct, surprises, most_number), strict=True))
+        held_out = [scored[session, self.whole] for session in self.normal[cut:]]
         events = [verdict.events for verdict in held_out]
         scores = {method.name: method.score(events) for method in methods if method.cut is None}
         scores |= {name: np.array([getattr(v, at) for v in held_out]) for name, at in OWN.items()}
