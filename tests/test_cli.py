@@ -183,7 +183,7 @@ def test_training_on_the_lectures_split_warns_of_what_is_known(data_dir, tmp_pat
 
 def test_a_run_is_shown_with_what_matters_in_words(tmp_path, monkeypatch):
     from kakehashi import training
-    from kakehashi.cli.models import facts
+    from kakehashi.cli.show import facts
 
     text, own = tmp_path / "mine.txt", tmp_path / "own.py"
     text.write_text("a text of my own " * 20, encoding="utf-8")

@@ -3,7 +3,7 @@
 import typer
 
 from kakehashi import __version__
-from kakehashi.cli import bench, convert, data, diff, journey, logs, models, predictor, tokenizer, tour
+from kakehashi.cli import bench, convert, data, diff, journey, logs, models, predictor, show, tokenizer, tour
 from kakehashi.cli.console import Commands
 from kakehashi.texts import t
 
@@ -29,7 +29,7 @@ COMMANDS = {
     "classify": models.classify,
     "eval": models.evaluate,
     "runs": models.runs,
-    "show": models.show,
+    "show": show.show,
     "convert": convert.convert,
     "export": predictor.export,
     "diff": diff.diff,

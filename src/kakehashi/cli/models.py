@@ -1,8 +1,7 @@
-"""Commands that make and use runs: train, sample, translate, classify, eval, runs, show."""
+"""Commands that make and use runs: train, sample, translate, classify, eval, runs."""
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +59,7 @@ def train(
     size: Annotated[int | None, typer.Option(help=t("cli.train.size"))] = None,
     shift: Annotated[int | None, typer.Option(help=t("cli.train.shift"))] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help=t("cli.train.flip"))] = None,
+    health: Annotated[bool, typer.Option("--health", help=t("cli.train.health"))] = False,
     baseline: Annotated[bool, typer.Option(help=t("cli.train.baseline"))] = True,
     run: Annotated[Path | None, typer.Option(help=t("cli.train.run"))] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help=t("cli.train.from"))] = None,
@@ -90,7 +90,7 @@ def train(
         fixed = (
             ["model", "preset", "tokenizer"]
             if from_run
-            else [name for name in said if name not in ("resume", "root", "baseline")]
+            else [name for name in said if name not in ("resume", "root", "baseline", "health")]
         )
         if again := [f"--{name.removesuffix('_run').replace('_', '-')}" for name in said if name in fixed]:
             raise typer.BadParameter(t("cli.train.fixed", options=", ".join(again), run=resume or from_run))
@@ -146,8 +146,13 @@ def train(
         name = from_run or model or plan.config.model.name
         console.say(t("cli.train.starting", run=made.path, model=name, data=plan.config.data.name))
     watched = Watched(resuming=resume is not None)
+    callbacks: list[Any] = [watched]
+    if health:
+        from kakehashi.inspection import Health
+
+        callbacks.append(Health(tell=lambda found: console.say(t(f"health.{found.what}", **found._asdict()), "red")))
     try:
-        training.train(made.config, made, [watched], sources=sources)
+        training.train(made.config, made, callbacks, sources=sources)
     finally:
         watched.close()
     made.write_samples(samples.page(made, parts, sources[1]))
@@ -328,70 +333,6 @@ def runs(root: Annotated[Path, typer.Argument(help=t("cli.option.root"))] = Path
         rows = [[shown(each.get(column), column) for column in columns] for each in found]
         console.table([t(f"cli.runs.{column}") for column in columns], rows, numbers=tuple(range(1, len(columns))))
     console.result({"runs": found})
-
-
-def show(run: RunPath) -> None:
-    from kakehashi.runs import Run
-
-    opened = Run.open(run)
-    summary = opened.summary()
-    rows = [
-        [t(f"cli.show.fact.{name}"), shown(value, name)]
-        for name, value in facts(opened, summary).items()
-        if value != ""
-    ]
-    console.table([t("cli.show.what"), t("cli.show.value")], rows)
-    evaluations = [row for row in opened.metrics() if row["split"] == "val"]
-    console.say()
-    columns = ["step", "loss", "right"][: 2 + ("right" in summary)]
-    rows = [[shown(row[column], column) for column in columns] for row in evaluations]
-    names = {"loss": "val_loss"}
-    console.table(
-        [t(f"cli.runs.{names.get(column, column)}") for column in columns], rows, numbers=tuple(range(len(columns)))
-    )
-    samples = opened.path / "samples.md"
-    if samples.exists():
-        console.say("\n" + samples.read_text(encoding="utf-8"))
-    console.result({"run": str(run), "config": opened.config.to_dict(), **summary})
-
-
-def facts(run: "Run", summary: dict[str, Any]) -> dict[str, Any]:
-    """What a person wants to know of a run, by the keys of its texts; "" where there is nothing to say."""
-    config, model, data = run.config, run.config.model, run.config.data
-    own = run.source is not None
-    return {
-        "model": t("cli.show.own", name=model.name) if own else model.name,
-        "preset": "" if own else preset_of(run),
-        "config": ", ".join(f"{name} {value}" for name, value in model.config.items()),
-        "borrowed": ", ".join(model.borrowed),
-        "data": data.name,
-        "use": t(f"cli.show.use.{run.private_by if run.private else 'public'}"),
-        "split": data.split,
-        "columns": "" if data.text is None else t("cli.show.columns", text=data.text, label=data.label),
-        "unit": data.unit or "",
-        "window": data.block_size or "",
-        "size": data.size or "",
-        "varied": ""
-        if data.shift is None
-        else t("cli.show.mirrored" if data.flip else "cli.show.shifted", n=data.shift),
-        "state": t(f"cli.show.{'carried' if config.train.get('carry') else 'fresh'}") if data.unit == "stream" else "",
-        "engine": config.train.get("engine", "torch"),
-        "seed": config.seed,
-        "started_from": config.started_from or "",
-        "step": f"{summary['step']}/{summary['steps']}" if summary["steps"] else "",  # none: it learnt elsewhere
-        "val_loss": summary["val_loss"],
-        "right": summary.get("right", ""),
-        "seconds": summary["seconds"],
-    }
-
-
-DECIDED = ("vocab_size", "n_classes", "n_channels", "fused")  # in a Config, by the data and `train`
-
-
-def preset_of(run: "Run") -> str:
-    """The preset of a reference that the run's Config is, but for what the data and `train` decide; "" for none."""
-    chosen = {name: value for name, value in asdict(run.model_config).items() if name not in DECIDED}
-    return next((name for name, each in run.family.presets.items() if chosen.items() <= asdict(each).items()), "")
 
 
 def shown(value: Any, name: str = "") -> str:
