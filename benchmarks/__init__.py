@@ -7,6 +7,7 @@ table.py            docs/benchmarks.md, where each bench rewrites its own tables
 cli.py  ladder.py   the benches: PLAIN takes under 5 minutes in all, FULL longer; each holds pieces by the name that
 autograd.py  bpe.py  --only takes, and a piece yields rows
 parity.py  work.py
+inspection.py
 memory.py           how far the memory of a process rises
 bleu.py             how well a run translates; a command of its own
 names.py            pieces of ladder.py: the models on names.txt
@@ -21,7 +22,7 @@ from benchmarks import table
 from benchmarks.rows import Row, commit, machine
 from kakehashi import Mistake
 
-NAMES = ("cli", "ladder", "autograd", "bpe", "parity", "work")
+NAMES = ("cli", "ladder", "autograd", "bpe", "parity", "work", "inspection")
 
 
 class UnknownBench(Mistake):

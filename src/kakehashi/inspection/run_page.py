@@ -66,7 +66,9 @@ def one(story: Story) -> Iterator[tuple[str, list[Part]]]:
     if not story.rows:
         return
     losses = {t(f"health.page.{split}"): story.curve(split, "loss") for split in ("train", "val")}
-    yield "loss", [t("health.page.loss"), curves("loss", losses), numbers_of_curves(story)]
+    losses = {label: points for label, points in losses.items() if points}
+    if losses:
+        yield "loss", [t("health.page.loss"), curves("loss", losses), numbers_of_curves(story)]
     for name, log in (("lr", False), ("grad_norm", True)):
         if points := story.curve("train", name):
             yield name, [t(f"health.page.{name}"), curves(name, {t(f"health.page.label.{name}"): points}, log=log)]
@@ -75,21 +77,20 @@ def one(story: Story) -> Iterator[tuple[str, list[Part]]]:
         return
     for measure in ("update", "gradient", "scale", "dead", "saturated"):
         if layers := story.layers(measure):
-            yield measure, [t(f"health.page.{measure}"), by_layer(measure, layers), numbers_of_layers(measure, layers)]
+            yield measure, [t(f"health.page.{measure}"), by_layer(measure, layers), numbers(layers, "layer")]
 
 
 def curves(name: str, lines: Lines, log: bool = False) -> report.Figure:
     """Curves over steps, each by its name."""
     with report.figure() as (figure, axes):
         for label, points in lines.items():
-            if points:
-                axes.plot(*zip(*points, strict=True), label=label, marker=marker(points), markersize=3)
+            axes.plot(*zip(*points, strict=True), label=label, marker=marker(points), markersize=3)
         if log and positive(lines):
             axes.set_yscale("log")
         if len(lines) > 1:
             axes.legend(handlelength=3)
         label_axes(axes, name)
-    ends = ", ".join(f"{label} {points[-1][1]:.4g}" for label, points in lines.items() if points)
+    ends = ", ".join(f"{label} {points[-1][1]:.4g}" for label, points in lines.items())
     return report.Figure(figure, t("health.page.alt", what=t(f"health.page.label.{name}"), ends=ends))
 
 
@@ -144,10 +145,12 @@ def numbers_of_curves(story: Story) -> report.Details:
     return report.Details(t("health.page.numbers"), report.Table(names, kept, caption))
 
 
-def numbers_of_layers(measure: str, layers: Lines) -> report.Details:
-    """Each layer's first, middle and last value."""
-    columns = [t(f"health.column.{name}") for name in ("layer", "first", "middle", "last")]
-    rows = [[layer, *(shown(points[i][1]) for i in (0, len(points) // 2, -1))] for layer, points in layers.items()]
+def numbers(lines: Lines, what: str) -> report.Details:
+    """Each line's first, middle and last value; what: its "layer" or "run"."""
+    columns = [t(f"health.column.{name}") for name in (what, "first", "middle", "last")]
+    rows = [
+        [name, *(shown(points[i][1]) for i in (0, len(points) // 2, -1))] for name, points in lines.items() if points
+    ]
     return report.Details(t("health.page.numbers"), report.Table(columns, rows))
 
 
@@ -168,10 +171,13 @@ def several(told: Sequence[Story]) -> Iterator[tuple[str, list[Part]]]:
     for name, split, field in pictures:
         lines = {story.name: story.curve(split, field) for story in told}
         if any(lines.values()):
-            yield name, [t(f"health.page.together.{name}"), together(name, lines, name == "grad_norm")]
+            yield (
+                name,
+                [t(f"health.page.together.{name}"), together(name, lines, name == "grad_norm"), numbers(lines, "run")],
+            )
     lines = {story.name: story.middle("update") for story in told}
     if any(lines.values()):
-        yield "update", [t("health.page.together.update"), together("update", lines, True)]
+        yield "update", [t("health.page.together.update"), together("update", lines, True), numbers(lines, "run")]
 
 
 def together(name: str, lines: Lines, log: bool) -> report.Figure:
